@@ -1,0 +1,2 @@
+//! Shapes and helpers shared by the criterion benches.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Recipes (TOML), cached stages, results (JSONL), report.
+#![forbid(unsafe_code)]

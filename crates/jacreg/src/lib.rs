@@ -1,0 +1,2 @@
+//! Jacobian penalties: input and per layer, exact and by random projection.
+#![forbid(unsafe_code)]

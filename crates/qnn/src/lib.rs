@@ -1,0 +1,2 @@
+//! Networks: differentiable graph, layers, zoo, training loop, checkpoints, summaries.
+#![forbid(unsafe_code)]

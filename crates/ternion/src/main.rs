@@ -1,0 +1,3 @@
+//! The `ternion` command line: argument parsing and progress only.
+#![forbid(unsafe_code)]
+fn main() {}

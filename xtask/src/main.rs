@@ -1,0 +1,3 @@
+//! Workspace chores.
+#![forbid(unsafe_code)]
+fn main() {}
