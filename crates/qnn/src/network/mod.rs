@@ -1,0 +1,258 @@
+//! A network as plain data: a list of named layers, their wiring and the grid of the input.
+
+mod shape;
+
+pub use shape::{LayerShape, Shapes};
+
+use kernels::Padding;
+use qtensor::Quantizer;
+use serde::{Deserialize, Serialize};
+
+use crate::QnnError;
+
+/// The grid a network's 8-bit inputs lie on: real `x = (code - zero_point) * scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputGrid {
+    /// Real size of one code step.
+    pub scale: f32,
+    /// Code of the real value 0.
+    pub zero_point: u8,
+}
+
+impl InputGrid {
+    /// 8-bit images in `[0, 1]`: scale 1/255, zero point 0.
+    pub const UNIT_IMAGE: Self = Self { scale: 1.0 / 255.0, zero_point: 0 };
+    /// Features in standard deviations: steps of 1/16, zero point 128, so about -8 to 7.9.
+    pub const STANDARDISED: Self = Self { scale: 1.0 / 16.0, zero_point: 128 };
+
+    /// The real value of a code.
+    pub fn value(&self, code: u8) -> f32 {
+        (f32::from(code) - f32::from(self.zero_point)) * self.scale
+    }
+
+    /// Smallest and largest real value on the grid.
+    pub fn range(&self) -> (f32, f32) {
+        (self.value(0), self.value(255))
+    }
+}
+
+/// Padding of a convolution or pool, as the network file spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pad {
+    /// TensorFlow's SAME: output is `ceil(input / stride)`, the odd pixel of padding goes to the bottom and right.
+    Same,
+    /// No padding.
+    Valid,
+}
+
+impl From<Pad> for Padding {
+    fn from(pad: Pad) -> Self {
+        match pad {
+            Pad::Same => Padding::Same,
+            Pad::Valid => Padding::Valid,
+        }
+    }
+}
+
+/// What a layer computes. Quantizers are the *effective* ones: nothing is switched behind the reader's back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerOp {
+    /// 2-D convolution, kernel `[kh, kw, cin, filters]`.
+    Conv2d {
+        /// Output channels.
+        filters: usize,
+        /// Kernel height and width.
+        kernel: [usize; 2],
+        /// Vertical and horizontal stride.
+        stride: [usize; 2],
+        /// Padding.
+        padding: Pad,
+        /// Whether a bias `[filters]` is added.
+        bias: bool,
+        /// Kernel quantizer; `None` keeps the float kernel.
+        quantizer: Option<Quantizer>,
+    },
+    /// Depthwise convolution with multiplier 1, kernel `[kh, kw, c, 1]`.
+    DepthwiseConv2d {
+        /// Kernel height and width.
+        kernel: [usize; 2],
+        /// Vertical and horizontal stride.
+        stride: [usize; 2],
+        /// Padding.
+        padding: Pad,
+        /// Whether a bias `[c]` is added.
+        bias: bool,
+        /// Kernel quantizer; `None` keeps the float kernel.
+        quantizer: Option<Quantizer>,
+    },
+    /// Fully connected layer on a flat input, kernel `[in, units]`.
+    Dense {
+        /// Outputs.
+        units: usize,
+        /// Whether a bias `[units]` is added.
+        bias: bool,
+        /// Kernel quantizer; `None` keeps the float kernel.
+        quantizer: Option<Quantizer>,
+    },
+    /// Batch normalisation over the last axis: gamma, beta, moving mean and variance of length `c`.
+    BatchNorm {
+        /// Added to the variance.
+        eps: f32,
+        /// `moving = momentum * moving + (1 - momentum) * batch`.
+        momentum: f32,
+    },
+    /// Elementwise activation: a quantizer, or plain ReLU for `None`.
+    Activation {
+        /// An elementwise quantizer such as `quantized_relu(8, 3)`.
+        quantizer: Option<Quantizer>,
+    },
+    /// Maximum over windows without padding.
+    MaxPool {
+        /// Window height and width.
+        size: [usize; 2],
+        /// Vertical and horizontal stride.
+        stride: [usize; 2],
+    },
+    /// Mean over windows without padding.
+    AvgPool {
+        /// Window height and width.
+        size: [usize; 2],
+        /// Vertical and horizontal stride.
+        stride: [usize; 2],
+    },
+    /// Sum of two inputs of one shape.
+    Add,
+    /// `[n, h, w, c]` to `[n, h * w * c]`.
+    Flatten,
+    /// Inverted dropout, active in training only.
+    Dropout {
+        /// Share of values set to zero.
+        rate: f32,
+    },
+}
+
+/// One named layer and the layers it reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Layer {
+    /// Unique name; parameters are called `name/kernel`, `name/bias`, `name/gamma`, ...
+    pub name: String,
+    /// What it computes.
+    pub op: LayerOp,
+    /// Names of the layers it reads; empty means the previous layer (the input for the first one), `input` means the
+    /// network's input.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+}
+
+/// A whole network; the last layer's output are the logits `[n, classes]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Name, as in reports.
+    pub name: String,
+    /// Height, width and channels of one input.
+    pub input: [usize; 3],
+    /// Grid of the 8-bit input codes.
+    pub grid: InputGrid,
+    /// Number of classes.
+    pub classes: usize,
+    /// Layers in an order in which every layer follows those it reads.
+    pub layers: Vec<Layer>,
+}
+
+/// Name that stands for the network's input in [`Layer::inputs`].
+pub const INPUT: &str = "input";
+
+impl Network {
+    /// An empty network, to be filled by the builder methods.
+    pub fn new(name: &str, input: [usize; 3], grid: InputGrid, classes: usize) -> Self {
+        Self { name: name.into(), input, grid, classes, layers: Vec::new() }
+    }
+
+    /// Appends a layer that reads the previous one.
+    pub fn then(mut self, name: &str, op: LayerOp) -> Self {
+        self.layers.push(Layer { name: name.into(), op, inputs: Vec::new() });
+        self
+    }
+
+    /// Appends a layer that reads the named ones.
+    pub fn join(mut self, name: &str, op: LayerOp, inputs: &[&str]) -> Self {
+        self.layers.push(Layer {
+            name: name.into(),
+            op,
+            inputs: inputs.iter().map(|s| (*s).to_owned()).collect(),
+        });
+        self
+    }
+
+    /// Appends a SAME convolution without bias.
+    pub fn conv(self, name: &str, filters: usize, size: usize, stride: usize, q: &Option<Quantizer>) -> Self {
+        self.then(name, conv2d(filters, [size, size], [stride, stride], false, q))
+    }
+
+    /// Appends batch normalisation (eps 1e-3, momentum 0.9) and an activation named `name_bn` and `name_act`.
+    pub fn bn_act(self, name: &str, activation: &Option<Quantizer>) -> Self {
+        self.then(&format!("{name}_bn"), BATCH_NORM)
+            .then(&format!("{name}_act"), LayerOp::Activation { quantizer: activation.clone() })
+    }
+
+    /// Appends a max pool of the given size and stride.
+    pub fn max_pool(self, name: &str, size: usize) -> Self {
+        self.then(name, LayerOp::MaxPool { size: [size, size], stride: [size, size] })
+    }
+
+    /// Appends flatten and a dense layer of `classes` logits, with bias.
+    pub fn classifier(self, q: &Option<Quantizer>) -> Self {
+        let units = self.classes;
+        self.then("flatten", LayerOp::Flatten)
+            .then("logits", LayerOp::Dense { units, bias: true, quantizer: q.clone() })
+    }
+
+    /// Indices of the layers that layer `i` reads; `None` is the network's input.
+    pub fn sources(&self, i: usize) -> Result<Vec<Option<usize>>, QnnError> {
+        let layer = &self.layers[i];
+        if layer.inputs.is_empty() {
+            return Ok(vec![i.checked_sub(1)]);
+        }
+        let find = |name: &String| {
+            if name == INPUT {
+                return Ok(None);
+            }
+            self.layers[..i].iter().position(|l| l.name == *name).map(Some).ok_or_else(|| QnnError::Wiring {
+                layer: layer.name.clone(),
+                reason: format!("reads `{name}`, which is not an earlier layer"),
+            })
+        };
+        layer.inputs.iter().map(find).collect()
+    }
+
+    /// The layer of that name.
+    pub fn layer(&self, name: &str) -> Option<&Layer> {
+        self.layers.iter().find(|l| l.name == name)
+    }
+
+    /// Shapes, parameter counts and multiply-accumulates of every layer; fails on bad wiring or shapes.
+    pub fn shapes(&self) -> Result<Shapes, QnnError> {
+        shape::infer(self)
+    }
+}
+
+/// Batch normalisation as the zoo uses it: Keras' eps of 1e-3; momentum 0.9, because runs are short.
+pub const BATCH_NORM: LayerOp = LayerOp::BatchNorm { eps: 1e-3, momentum: 0.9 };
+
+/// A SAME convolution.
+pub fn conv2d(
+    filters: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    bias: bool,
+    q: &Option<Quantizer>,
+) -> LayerOp {
+    LayerOp::Conv2d { filters, kernel, stride, padding: Pad::Same, bias, quantizer: q.clone() }
+}
+
+/// A SAME depthwise convolution without bias.
+pub fn depthwise(kernel: [usize; 2], stride: [usize; 2], bias: bool, q: &Option<Quantizer>) -> LayerOp {
+    LayerOp::DepthwiseConv2d { kernel, stride, padding: Pad::Same, bias, quantizer: q.clone() }
+}

@@ -1,0 +1,128 @@
+//! Shape inference: what every layer puts out, how many parameters it has and how many multiply-accumulates it costs.
+
+use kernels::{Conv2d, Pool2d};
+
+use super::{LayerOp, Network};
+use crate::QnnError;
+
+/// Shape facts of one layer, for one sample.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct LayerShape {
+    /// Input `[h, w, c]` (of the first source); flat vectors are `[1, 1, n]`.
+    pub input: [usize; 3],
+    /// Output `[h, w, c]`; flat vectors are `[1, 1, n]`.
+    pub output: [usize; 3],
+    /// Whether the output is flat, `[n, c]` rather than `[n, h, w, c]`.
+    pub flat: bool,
+    /// Trainable parameters by name suffix and shape, in checkpoint order.
+    pub params: Vec<(&'static str, Vec<usize>)>,
+    /// Multiply-accumulates.
+    pub macs: u64,
+}
+
+/// [`LayerShape`] of every layer, in order.
+pub type Shapes = Vec<LayerShape>;
+
+pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
+    let mut shapes: Shapes = Vec::with_capacity(net.layers.len());
+    for (i, layer) in net.layers.iter().enumerate() {
+        let wiring = |reason: String| QnnError::Wiring { layer: layer.name.clone(), reason };
+        if layer.name.is_empty() || layer.name.contains('/') || layer.name == super::INPUT {
+            return Err(wiring("layer names must be non-empty, without `/`, and not `input`".into()));
+        }
+        if net.layers[..i].iter().any(|l| l.name == layer.name) {
+            return Err(wiring("the name is used twice".into()));
+        }
+        let sources = net.sources(i)?;
+        let (input, flat) = match sources[0] {
+            None => (net.input, false),
+            Some(s) => (shapes[s].output, shapes[s].flat),
+        };
+        let [h, w, c] = input;
+        let geometry = |e: kernels::KernelError| wiring(format!("input {h}x{w}x{c}: {e}"));
+        let image = || {
+            if flat { Err(wiring("needs an image, got a flat vector".into())) } else { Ok([1, h, w, c]) }
+        };
+        let mut out = LayerShape { input, output: input, flat, params: Vec::new(), macs: 0 };
+        match &layer.op {
+            LayerOp::Conv2d { filters, kernel, stride, padding, bias, .. } => {
+                let g = Conv2d::new(image()?, [kernel[0], kernel[1], c, *filters], *stride, (*padding).into())
+                    .map_err(geometry)?;
+                out.output = [g.out_h, g.out_w, *filters];
+                out.macs = g.macs();
+                out.params.push(("kernel", vec![kernel[0], kernel[1], c, *filters]));
+                if *bias {
+                    out.params.push(("bias", vec![*filters]));
+                }
+            }
+            LayerOp::DepthwiseConv2d { kernel, stride, padding, bias, .. } => {
+                let g = Conv2d::depthwise(image()?, *kernel, *stride, (*padding).into()).map_err(geometry)?;
+                out.output = [g.out_h, g.out_w, c];
+                out.macs = (g.out_h * g.out_w * kernel[0] * kernel[1] * c) as u64;
+                out.params.push(("kernel", vec![kernel[0], kernel[1], c, 1]));
+                if *bias {
+                    out.params.push(("bias", vec![c]));
+                }
+            }
+            LayerOp::Dense { units, bias, .. } => {
+                if !flat {
+                    return Err(wiring("needs a flat vector: put a flatten layer before it".into()));
+                }
+                out.output = [1, 1, *units];
+                out.macs = (c * units) as u64;
+                out.params.push(("kernel", vec![c, *units]));
+                if *bias {
+                    out.params.push(("bias", vec![*units]));
+                }
+            }
+            LayerOp::BatchNorm { .. } => {
+                for name in ["gamma", "beta", "moving_mean", "moving_variance"] {
+                    out.params.push((name, vec![c]));
+                }
+            }
+            LayerOp::MaxPool { size, stride } | LayerOp::AvgPool { size, stride } => {
+                let g = Pool2d::new(image()?, *size, *stride, kernels::Padding::Valid).map_err(geometry)?;
+                out.output = [g.out_h, g.out_w, c];
+            }
+            LayerOp::Add => {
+                let [Some(a), Some(b)] = sources[..] else {
+                    return Err(wiring("needs two inputs that are layers".into()));
+                };
+                if shapes[a].output != shapes[b].output {
+                    return Err(wiring(format!(
+                        "inputs have shapes {:?} and {:?}",
+                        shapes[a].output, shapes[b].output
+                    )));
+                }
+            }
+            LayerOp::Flatten => {
+                out.output = [1, 1, h * w * c];
+                out.flat = true;
+            }
+            LayerOp::Activation { quantizer } => {
+                if let Some(q) = quantizer
+                    && !q.is_elementwise()
+                {
+                    return Err(wiring(format!("`{q}` is not an elementwise quantizer")));
+                }
+            }
+            LayerOp::Dropout { rate } => {
+                if !(0.0..1.0).contains(rate) {
+                    return Err(wiring(format!("dropout rate {rate} is not in [0, 1)")));
+                }
+            }
+        }
+        shapes.push(out);
+    }
+    match shapes.last() {
+        Some(last) if last.flat && last.output == [1, 1, net.classes] => Ok(shapes),
+        last => Err(QnnError::Wiring {
+            layer: net.layers.last().map_or_else(String::new, |l| l.name.clone()),
+            reason: format!(
+                "the last layer must put out {} logits, it puts out {:?}",
+                net.classes,
+                last.map(|s| s.output)
+            ),
+        }),
+    }
+}
