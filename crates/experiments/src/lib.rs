@@ -1,2 +1,3 @@
 //! Recipes (TOML), cached stages, results (JSONL), report.
 #![forbid(unsafe_code)]
+pub mod recipe;

@@ -1,0 +1,44 @@
+//! The study's recipes, compiled into the program so that it needs no files beside it.
+
+macro_rules! recipes {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../recipes/", $name, ".toml")))),*]
+    };
+}
+
+/// What other recipes extend; not runnable alone.
+const BASES: &[(&str, &str)] = recipes!["base/cifar10", "base/speech"];
+
+/// Runnable recipes, by name.
+const RECIPES: &[(&str, &str)] = recipes![
+    "stq_image_s",
+    "stq_image_s_jr",
+    "stq_image_s_float",
+    "stq_image_s_float_jr",
+    "stq_image_s_binary",
+    "stq_image_s_int8",
+    "stq_image_l",
+    "stq_image_l_jr",
+    "resnet8_float",
+    "resnet8_int8",
+    "resnet8_stq",
+    "stq_audio_s",
+    "stq_audio_s_jr",
+    "stq_audio_s_float",
+    "stq_audio_l",
+    "stq_audio_l_jr",
+    "ds_cnn_float",
+    "ds_cnn_int8",
+    "ds_cnn_stq",
+];
+
+/// Text of a built-in recipe or base, by name with or without `.toml`.
+pub fn builtin_text(name: &str) -> Option<&'static str> {
+    let name = name.strip_suffix(".toml").unwrap_or(name);
+    BASES.iter().chain(RECIPES).find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// Names of the runnable built-in recipes.
+pub fn builtin_names() -> impl Iterator<Item = &'static str> {
+    RECIPES.iter().map(|(name, _)| *name)
+}
