@@ -1,0 +1,105 @@
+//! Options of the chores that live in xtask itself; the commands that `ternion` answers parse their own.
+
+use std::ffi::OsString;
+use std::fmt;
+
+use lexopt::prelude::*;
+
+/// The caller wrote a command line that means nothing: exit code 2, as everywhere in this workspace.
+#[derive(Debug)]
+pub(crate) struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        UsageError(error.to_string())
+    }
+}
+
+/// What a command should do after parsing: its work, or print its help.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Parsed<T> {
+    Run(T),
+    Help,
+}
+
+/// Options of `ci`.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Ci {
+    /// Steps to run; empty means all.
+    pub(crate) only: Vec<String>,
+    /// Print the steps and what each runs, and run nothing.
+    pub(crate) list: bool,
+    /// Stop at the first failure instead of running the other steps too.
+    pub(crate) fail_fast: bool,
+}
+
+/// Parses the options of `ci`; step names must be among `steps`.
+pub(crate) fn ci(args: Vec<OsString>, steps: &[&str]) -> Result<Parsed<Ci>, UsageError> {
+    let mut flags = Ci::default();
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("only") => {
+                let step = parser.value()?.string()?;
+                if !steps.contains(&step.as_str()) {
+                    return Err(UsageError(format!("no step {step:?}; the steps are {}", steps.join(", "))));
+                }
+                flags.only.push(step);
+            }
+            Long("list") => flags.list = true,
+            Long("fail-fast") => flags.fail_fast = true,
+            Short('h') | Long("help") => return Ok(Parsed::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Parsed::Run(flags))
+}
+
+/// For commands without options.
+pub(crate) fn none(args: Vec<OsString>) -> Result<Parsed<()>, UsageError> {
+    let mut parser = lexopt::Parser::from_args(args);
+    match parser.next()? {
+        None => Ok(Parsed::Run(())),
+        Some(Short('h') | Long("help")) => Ok(Parsed::Help),
+        Some(other) => Err(other.unexpected().into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Parsed<Ci>, String> {
+        ci(line.split_whitespace().map(OsString::from).collect(), &["fmt", "test"]).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn ci_options() {
+        let run = |only: &[&str], list, fail_fast| {
+            let only = only.iter().map(|s| s.to_string()).collect();
+            Ok(Parsed::Run(Ci { only, list, fail_fast }))
+        };
+        assert_eq!(parse(""), run(&[], false, false));
+        assert_eq!(parse("--only test --only=fmt --fail-fast"), run(&["test", "fmt"], false, true));
+        assert_eq!(parse("--list"), run(&[], true, false));
+        assert_eq!(parse("-h"), Ok(Parsed::Help));
+        assert_eq!(parse("--only lint"), Err(r#"no step "lint"; the steps are fmt, test"#.into()));
+        assert!(parse("--fast").is_err());
+        assert!(parse("--only").is_err());
+    }
+
+    #[test]
+    fn commands_without_options_take_none() {
+        assert_eq!(none(vec![]).unwrap(), Parsed::Run(()));
+        assert_eq!(none(vec!["--help".into()]).unwrap(), Parsed::Help);
+        assert!(none(vec!["now".into()]).is_err());
+    }
+}
