@@ -1,8 +1,26 @@
 //! Fast loops over slices: f32 and ternary GEMM, convolution, depthwise, pooling, requantisation.
+//!
+//! Images are `[n, h, w, c]`, weights `[kh, kw, cin, cout]`, all row-major. Every operation overwrites its output,
+//! returns an error when a slice does not fit its geometry, gives the same bits on any number of threads, and has a
+//! plain definition in [`mod@reference`].
 #![cfg_attr(not(feature = "std"), no_std)]
 
 extern crate alloc;
 
+pub mod channel;
+pub mod conv2d;
+pub mod depthwise;
+pub mod dispatch;
+mod error;
+pub mod gemm;
+mod geometry;
+mod lanes;
+pub mod parallel;
+pub mod pool;
 mod real;
+pub mod reference;
+mod scratch;
 
+pub use error::KernelError;
+pub use geometry::{Conv2d, Conv2dSizes, Padding, Pool2d, Pool2dSizes};
 pub use real::Real;

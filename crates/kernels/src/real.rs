@@ -4,9 +4,18 @@ use core::fmt::{Debug, Display};
 use core::iter::Sum;
 use core::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+mod sealed {
+    /// Keeps [`super::Real`] to the two types the unsafe loops were written for.
+    #[expect(private_bounds, reason = "the bound is what seals it")]
+    pub trait Sealed: crate::scratch::Plain {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
 /// `f32` or `f64`.
 pub trait Real:
-    Copy
+    sealed::Sealed
+    + Copy
     + Debug
     + Display
     + Default
@@ -32,6 +41,9 @@ pub trait Real:
     fn from_f64(value: f64) -> Self;
     /// This value as a double, exactly.
     fn to_f64(self) -> f64;
+    /// `self * a + b`: fused (one rounding) if `FUSED`, else two roundings. Fused is fast only inside code compiled
+    /// for a CPU that has it, and falls back to two roundings without `std`.
+    fn madd<const FUSED: bool>(self, a: Self, b: Self) -> Self;
 }
 
 macro_rules! real {
@@ -46,6 +58,14 @@ macro_rules! real {
             #[inline(always)]
             fn to_f64(self) -> f64 {
                 self as f64
+            }
+            #[inline(always)]
+            fn madd<const FUSED: bool>(self, a: Self, b: Self) -> Self {
+                #[cfg(feature = "std")]
+                if FUSED {
+                    return self.mul_add(a, b);
+                }
+                self * a + b
             }
         }
     };

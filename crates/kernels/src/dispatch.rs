@@ -1,0 +1,157 @@
+//! Which instruction set the kernels use: found once at run time, forceable by environment variable and by API.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// An implementation of the kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Path {
+    /// Portable Rust, any CPU.
+    Scalar,
+    /// x86-64 with AVX2 and FMA.
+    Avx2,
+}
+
+impl Path {
+    /// Every path this build knows, portable first.
+    pub const ALL: [Path; 2] = [Path::Scalar, Path::Avx2];
+
+    /// Whether this CPU (and this build) can run the path.
+    pub fn available(self) -> bool {
+        match self {
+            Self::Scalar => true,
+            Self::Avx2 => detect_avx2(),
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+        })
+    }
+}
+
+/// The text is not the name of a [`Path`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownPath;
+
+impl fmt::Display for UnknownPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown kernel path: expected `scalar` or `avx2`")
+    }
+}
+
+impl core::error::Error for UnknownPath {}
+
+impl FromStr for Path {
+    type Err = UnknownPath;
+    fn from_str(s: &str) -> Result<Self, UnknownPath> {
+        match s {
+            "scalar" => Ok(Self::Scalar),
+            "avx2" => Ok(Self::Avx2),
+            _ => Err(UnknownPath),
+        }
+    }
+}
+
+/// Name of the environment variable that forces a path.
+pub const KERNEL_VARIABLE: &str = "TERNION_KERNEL";
+
+/// The path used where none is asked for: the one named by `TERNION_KERNEL` if this CPU can run it, else the best one
+/// the CPU can run. Read once per process.
+pub fn path() -> Path {
+    *picked().0
+}
+
+/// One override and what it led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Knob {
+    /// Environment variable.
+    pub variable: &'static str,
+    /// What it does and which values it takes.
+    pub meaning: &'static str,
+    /// Its value, if set.
+    pub value: Option<alloc::string::String>,
+    /// What is in force, and why if that is not what was asked for.
+    pub picked: alloc::string::String,
+}
+
+/// Every override of this crate and what is in force.
+pub fn knobs() -> alloc::vec::Vec<Knob> {
+    use alloc::string::ToString;
+    let (path, asked) = picked();
+    let note = match asked {
+        Some(text) if text.parse() == Ok(*path) => "",
+        Some(text) if text.parse::<Path>().is_ok() => " (this CPU cannot run the one asked for)",
+        Some(_) => " (the value is not a path)",
+        None => "",
+    };
+    alloc::vec![Knob {
+        variable: KERNEL_VARIABLE,
+        meaning: "instruction set of the kernels: scalar or avx2",
+        value: asked.clone(),
+        picked: path.to_string() + note,
+    }]
+}
+
+/// Best path of this CPU.
+fn best() -> Path {
+    if detect_avx2() { Path::Avx2 } else { Path::Scalar }
+}
+
+#[cfg(feature = "std")]
+fn picked() -> (&'static Path, &'static Option<std::string::String>) {
+    static PICKED: std::sync::OnceLock<(Path, Option<std::string::String>)> = std::sync::OnceLock::new();
+    let (path, asked) = PICKED.get_or_init(|| {
+        let asked = std::env::var(KERNEL_VARIABLE).ok().filter(|v| !v.is_empty());
+        let path = asked.as_deref().and_then(|v| v.parse().ok()).filter(|p: &Path| p.available());
+        (path.unwrap_or_else(best), asked)
+    });
+    (path, asked)
+}
+
+#[cfg(not(feature = "std"))]
+fn picked() -> (&'static Path, &'static Option<alloc::string::String>) {
+    (if matches!(best(), Path::Avx2) { &Path::Avx2 } else { &Path::Scalar }, &None)
+}
+
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+fn detect_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+#[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+fn detect_avx2() -> bool {
+    false
+}
+
+/// Defines a function whose body is compiled twice, portably and for AVX2 + FMA, and picks one by [`path`]. Inside,
+/// the constant `FUSED` says which it is, for [`crate::Real::madd`].
+macro_rules! two_paths {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$t:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name $(<$t: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments, reason = "one body, two instruction sets")]
+            #[allow(clippy::extra_unused_type_parameters, reason = "not every body needs to know")]
+            fn body<$($t: $bound,)? const FUSED: bool>($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(all(feature = "std", target_arch = "x86_64"))]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments, reason = "one body, two instruction sets")]
+                fn wide$(<$t: $bound>)?($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($t,)? true>($($arg),*)
+                }
+                if $crate::dispatch::path() == $crate::dispatch::Path::Avx2 {
+                    // SAFETY: `path()` answers `Avx2` only on a CPU with AVX2 and FMA.
+                    return unsafe { wide$(::<$t>)?($($arg),*) };
+                }
+            }
+            body::<$($t,)? false>($($arg),*)
+        }
+    };
+}
+pub(crate) use two_paths;

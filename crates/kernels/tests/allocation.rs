@@ -1,0 +1,67 @@
+//! After its first calls an operation that is not a GEMM allocates nothing: scratch memory is grown once per thread and kept.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use kernels::{Conv2d, Padding, Pool2d, channel, depthwise, pool};
+
+/// Counts the allocations of the current thread.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: forwards every call unchanged to the system allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // A thread being torn down has no counter any more.
+        let _ = COUNT.try_with(|c| c.set(c.get() + 1));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of one call of `f` once two calls have warmed it up, on one thread.
+fn allocations(mut f: impl FnMut() + Send) -> usize {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
+    pool.install(move || {
+        f();
+        f();
+        let before = COUNT.get();
+        f();
+        COUNT.get() - before
+    })
+}
+
+#[test]
+fn float_operations_allocate_nothing_once_warm() {
+    for stride in [1, 2] {
+        let g = Conv2d::new([4, 12, 12, 16], [3, 3, 16, 24], [stride; 2], Padding::Same).expect("geometry");
+        let d =
+            Conv2d::depthwise([4, 12, 12, 16], [3, 3, 16, 1], [stride; 2], Padding::Same).expect("geometry");
+        let p = Pool2d::new([4, 12, 12, 16], [2; 2], [stride; 2], Padding::Same).expect("geometry");
+        let (mut x, w, mut y) =
+            (vec![1.0_f32; g.input_len()], vec![1.0_f32; g.kernel_len()], vec![1.0_f32; g.output_len()]);
+        let (mut dw, mut sums) = (w.clone(), vec![0.0; 16]);
+        assert_eq!(
+            0,
+            allocations(|| {
+                let (w, y) = (&w[..d.kernel_len()], &mut y[..d.output_len()]);
+                depthwise::forward(&d, &x, w, y).expect("shapes");
+                depthwise::input_grad(&d, y, w, &mut x).expect("shapes");
+                depthwise::weight_grad(&d, &x, y, &mut dw[..w.len()]).expect("shapes");
+                pool::max_forward(&p, &x, &mut y[..p.output_len()]).expect("shapes");
+                channel::sum(&x, &mut sums).expect("shapes");
+                channel::dot(&x, &x, &mut sums).expect("shapes");
+            })
+        );
+    }
+}
