@@ -1,2 +1,20 @@
-//! Jacobian penalties: input and per layer, exact and by random projection.
+//! Jacobian penalties for `qnn` training: on the input and per layer, exact or by random projection.
+//!
+//! The penalty is `1/2 * mean_b ||d of_b / d wrt_b||_F^2` (Hoffman, Roberts, Yaida 2019, arXiv 1908.02729, eq. 5), built
+//! from graph nodes, so that its gradients with respect to all parameters are exact: through surrogates, residuals and
+//! batch statistics with their cross-sample terms.
+//!
+//! ```
+//! use jacreg::JacobianPenalty;
+//! use qnn::train::Penalty;
+//!
+//! let input_jr = JacobianPenalty::input(0.01);
+//! let penalties: Vec<Box<dyn Penalty>> = vec![Box::new(input_jr)];
+//! // qnn::train::Trainer::new(model, config, penalties)
+//! # assert_eq!(penalties[0].name(), "jacobian(logits, input)");
+//! ```
 #![forbid(unsafe_code)]
+
+mod penalty;
+
+pub use penalty::{EACH, INPUT, JacobianPenalty, LOGITS, PREVIOUS, Projections, WeightSchedule};

@@ -56,7 +56,7 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
                 }
             }
             LayerOp::DepthwiseConv2d { kernel, stride, padding, bias, .. } => {
-                let g = Conv2d::depthwise(image()?, *kernel, *stride, (*padding).into()).map_err(geometry)?;
+                let g = Conv2d::depthwise(image()?, [kernel[0], kernel[1], c, 1], *stride, (*padding).into()).map_err(geometry)?;
                 out.output = [g.out_h, g.out_w, c];
                 out.macs = (g.out_h * g.out_w * kernel[0] * kernel[1] * c) as u64;
                 out.params.push(("kernel", vec![kernel[0], kernel[1], c, 1]));

@@ -1,0 +1,356 @@
+//! Runs a planned graph: buffers are allocated once, then every run reuses them.
+
+use kernels::{channel, conv2d, depthwise, pool};
+use qtensor::stream::{self, Purpose};
+use qtensor::{Codes, Phase, Quantized, Scratch};
+
+use super::math::{self, Element};
+use super::{Graph, NodeId, Nonlinearity, Op, Plan, Random, Unary};
+use crate::QnnError;
+
+/// Where the executor finds the tensors that are not its own.
+pub trait Leaves<T>: Sync {
+    /// External tensor of a slot, in the order of [`Graph::input`].
+    fn input(&self, slot: usize) -> &[T];
+    /// Parameter by index.
+    fn param(&self, index: usize) -> &[T];
+}
+
+/// What every random draw of a run is a function of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunKey {
+    /// Seed of the experiment.
+    pub seed: u64,
+    /// Training step, or any other running number.
+    pub step: u64,
+}
+
+/// A graph with its plan and buffers.
+#[derive(Debug)]
+pub struct Executor<T: Element> {
+    graph: Graph,
+    plan: Plan,
+    phase: Phase,
+    slots: Vec<Vec<T>>,
+    scratch: Scratch<T>,
+    scales: Vec<T>,
+}
+
+impl<T: Element> Executor<T> {
+    /// Plans `stages` of outputs and allocates all buffers. `phase` decides whether stochastic quantizers sample;
+    /// `freeze` computes what depends on parameters alone only in [`Self::prepare`].
+    pub fn new(graph: Graph, stages: &[&[NodeId]], phase: Phase, freeze: bool) -> Self {
+        let plan = Plan::new(&graph, stages, freeze);
+        let slots = plan.slot_len.iter().map(|&n| vec![T::ZERO; n]).collect();
+        Self { graph, plan, phase, slots, scratch: Scratch::new(), scales: Vec::new() }
+    }
+
+    /// The graph being run.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Bytes held by buffers.
+    pub fn buffer_bytes(&self) -> usize {
+        self.plan.elements() * size_of::<T>()
+    }
+
+    /// Computes everything that depends on parameters alone; call again after they change.
+    pub fn prepare(&mut self, leaves: &impl Leaves<T>) -> Result<(), QnnError> {
+        for k in 0..self.plan.frozen.len() {
+            self.step(self.plan.frozen[k], leaves, RunKey::default())?;
+        }
+        Ok(())
+    }
+
+    /// Computes the outputs of one stage; stages of one run are called in order.
+    pub fn run(&mut self, stage: usize, leaves: &impl Leaves<T>, key: RunKey) -> Result<(), QnnError> {
+        let start = if stage == 0 { 0 } else { self.plan.stage_ends[stage - 1] };
+        for k in start..self.plan.stage_ends[stage] {
+            self.step(self.plan.order[k], leaves, key)?;
+        }
+        Ok(())
+    }
+
+    /// Runs stage 0 and returns the layer of the first node that is not finite, if any.
+    pub fn first_non_finite(&mut self, leaves: &impl Leaves<T>, key: RunKey) -> Result<Option<String>, QnnError> {
+        for k in 0..self.plan.stage_ends[0] {
+            let id = self.plan.order[k];
+            self.step(id, leaves, key)?;
+            if self.value(id, leaves).iter().any(|v| !v.to_f64().is_finite()) {
+                return Ok(Some(self.graph.label(id).to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The value of an output (or leaf) after its stage has run.
+    pub fn value<'a>(&'a self, id: NodeId, leaves: &'a impl Leaves<T>) -> &'a [T] {
+        Values { graph: &self.graph, plan: &self.plan, slots: &self.slots, leaves }.of(id)
+    }
+
+    /// The value of a computed output after its stage has run.
+    ///
+    /// # Panics
+    /// If the node is an external tensor or a parameter.
+    pub fn output(&self, id: NodeId) -> &[T] {
+        let root = self.plan.root[id.index()];
+        let slot = self.plan.slot[root.index()].expect("the node is a computed output");
+        &self.slots[slot][..self.graph.nodes[root.index()].len()]
+    }
+
+    fn step(&mut self, id: NodeId, leaves: &impl Leaves<T>, key: RunKey) -> Result<(), QnnError> {
+        let slot = self.plan.slot[id.index()].expect("planned nodes have slots");
+        let mut buffer = std::mem::take(&mut self.slots[slot]);
+        let len = self.graph.nodes[id.index()].len();
+        let result = self.compute(id, &mut buffer[..len], leaves, key);
+        self.slots[slot] = buffer;
+        result
+    }
+
+    fn compute(
+        &mut self,
+        id: NodeId,
+        out: &mut [T],
+        leaves: &impl Leaves<T>,
+        key: RunKey,
+    ) -> Result<(), QnnError> {
+        let node = &self.graph.nodes[id.index()];
+        let values = Values { graph: &self.graph, plan: &self.plan, slots: &self.slots, leaves };
+        let input = |k: usize| values.of(node.inputs[k]);
+        let in_place = self.plan.in_place[id.index()];
+        // `None` stands for the operand that already lies in `out`.
+        let operand = |k: usize| (in_place != Some(k)).then(|| input(k));
+        let kernel = |r: Result<(), kernels::KernelError>| {
+            r.map_err(|source| QnnError::Kernel { layer: self.graph.label(id).to_owned(), source })
+        };
+        match &node.op {
+            Op::Input(_) | Op::Param(_) | Op::Reshape => unreachable!("leaves and views are not computed"),
+            Op::OneHot(hot) => {
+                math::rows(out, node.shape[0], |_, row| {
+                    row.fill(T::ZERO);
+                    row[*hot] = T::ONE;
+                });
+            }
+            Op::Fill(v) => out.fill(T::from_f64(*v)),
+            Op::Random(kind, tag) => draw(*kind, *tag, key, node.shape[0], out),
+            Op::Linear(c) => linear(c, out, operand(0), |k| input(k)),
+            Op::AddScalar(c) => math::map1(out, operand(0), |x| x + T::from_f64(*c)),
+            Op::Mul => math::map2(out, operand(0), operand(1), |a, b| a * b),
+            Op::Unary(f) => {
+                let f = *f;
+                math::map1(out, Some(input(0)), |x| T::from_f64(unary(f, x.to_f64())));
+            }
+            Op::Activation(f) => activate(f, input(0), out),
+            Op::ActivationGrad(f, order) => activate_grad(f, *order, input(0), operand(1), out),
+            Op::QuantizeKernel(q, tag) => {
+                let mut rng = stream::stream(key.seed, Purpose::Quantizer, &[*tag, key.step]);
+                let quantized = Quantized {
+                    values: out,
+                    codes: Codes::Skip,
+                    scales: &mut self.scales,
+                    scratch: &mut self.scratch,
+                };
+                q.quantize(input(0), &node.shape, self.phase, Some(&mut rng), quantized).map_err(|source| {
+                    QnnError::Quantize { layer: self.graph.label(id).to_owned(), source }
+                })?;
+            }
+            Op::ChannelAffine(terms, bias) => {
+                let term = |t: usize| (input(2 * t), input(2 * t + 1));
+                let bias = bias.then(|| input(2 * terms));
+                kernel(match terms {
+                    0 => channel::affine(&[], bias, out),
+                    1 => channel::affine(&[term(0)], bias, out),
+                    2 => channel::affine(&[term(0), term(1)], bias, out),
+                    3 => channel::affine(&[term(0), term(1), term(2)], bias, out),
+                    n => channel::affine(&(0..*n).map(term).collect::<Vec<_>>(), bias, out),
+                })?;
+            }
+            Op::ChannelDot => kernel(channel::dot(input(0), input(1), out))?,
+            Op::ChannelSum => kernel(channel::sum(input(0), out))?,
+            Op::RowSum => {
+                let (x, width) = (input(0), input(0).len() / out.len());
+                math::rows(out, node.shape[0], |n, o| {
+                    o[0] = T::from_f64(x[n * width..][..width].iter().map(|v| v.to_f64()).sum());
+                });
+            }
+            Op::RowDot => {
+                let (x, y, width) = (input(0), input(1), input(0).len() / out.len());
+                math::rows(out, node.shape[0], |n, o| {
+                    let (x, y) = (&x[n * width..][..width], &y[n * width..][..width]);
+                    o[0] = T::from_f64(x.iter().zip(y).map(|(a, b)| a.to_f64() * b.to_f64()).sum());
+                });
+            }
+            Op::RowScale => {
+                let (x, r) = (operand(0), input(1));
+                math::rows(out, node.shape[0], |n, o| {
+                    let width = o.len();
+                    match x {
+                        Some(x) => o.iter_mut().zip(&x[n * width..]).for_each(|(o, &x)| *o = x * r[n]),
+                        None => o.iter_mut().for_each(|o| *o *= r[n]),
+                    }
+                });
+            }
+            Op::RowBroadcast => {
+                let r = input(0);
+                math::rows(out, node.shape[0], |n, o| o.fill(r[n]));
+            }
+            Op::SumAll => {
+                let x = input(0);
+                out[0] = T::from_f64(math::sum(x.len(), |i| x[i].to_f64()));
+            }
+            Op::DotAll => {
+                let (x, y) = (input(0), input(1));
+                out[0] = T::from_f64(math::sum(x.len(), |i| x[i].to_f64() * y[i].to_f64()));
+            }
+            Op::ScalarMul => {
+                let s = input(1)[0];
+                math::map1(out, operand(0), |x| x * s);
+            }
+            Op::ScalarBroadcast => out.fill(input(0)[0]),
+            Op::LogSumExp => {
+                let (z, k) = (input(0), input(0).len() / out.len());
+                math::rows(out, node.shape[0], |n, o| o[0] = T::from_f64(log_sum_exp(&z[n * k..][..k])));
+            }
+            Op::Softmax => {
+                let z = input(0);
+                math::rows(out, node.shape[0], |n, o| {
+                    let z = &z[n * o.len()..][..o.len()];
+                    let l = log_sum_exp(z);
+                    o.iter_mut().zip(z).for_each(|(o, z)| *o = T::from_f64((z.to_f64() - l).exp()));
+                });
+            }
+            Op::Conv(g) if g.depthwise => kernel(depthwise::forward(g, input(0), input(1), out))?,
+            Op::Conv(g) => kernel(conv2d::forward(g, input(0), input(1), out))?,
+            Op::ConvInputGrad(g) if g.depthwise => {
+                kernel(depthwise::input_grad(g, input(0), input(1), out))?;
+            }
+            Op::ConvWeightGrad(g) if g.depthwise => {
+                kernel(depthwise::weight_grad(g, input(0), input(1), out))?;
+            }
+            Op::ConvInputGrad(g) => kernel(conv2d::input_grad(g, input(0), input(1), out))?,
+            Op::ConvWeightGrad(g) => kernel(conv2d::weight_grad(g, input(0), input(1), out))?,
+            Op::MaxPool(g) => kernel(pool::max_forward(g, input(0), out))?,
+            Op::MaxScatter(g) => kernel(pool::max_scatter(g, input(0), input(1), out))?,
+            Op::MaxGather(g) => kernel(pool::max_gather(g, input(0), input(1), out))?,
+            Op::AvgPool(g) => kernel(pool::avg_forward(g, input(0), out))?,
+            Op::AvgAdjoint(g) => kernel(pool::avg_adjoint(g, input(0), out))?,
+            Op::Dropout(rate, tag) => {
+                let (x, keep) = (operand(0), 1.0 - rate);
+                let scale = T::from_f64(1.0 / keep);
+                math::rows(out, node.shape[0], |n, o| {
+                    let mut rng = stream::stream(key.seed, Purpose::Dropout, &[*tag, key.step, n as u64]);
+                    let x = x.map(|x| &x[n * o.len()..][..o.len()]);
+                    for (i, o) in o.iter_mut().enumerate() {
+                        let kept = f64::from(stream::uniform_f32(&mut rng)) < keep;
+                        let x = x.map_or(*o, |x| x[i]);
+                        *o = if kept { x * scale } else { T::ZERO };
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Read access to every computed value.
+struct Values<'a, T, L> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    slots: &'a [Vec<T>],
+    leaves: &'a L,
+}
+
+impl<'a, T: Element, L: Leaves<T>> Values<'a, T, L> {
+    fn of(&self, id: NodeId) -> &'a [T] {
+        let root = self.plan.root[id.index()];
+        let node = &self.graph.nodes[root.index()];
+        match node.op {
+            Op::Input(slot) => self.leaves.input(slot),
+            Op::Param(index) => self.leaves.param(index),
+            _ => &self.slots[self.plan.slot[root.index()].expect("computed before use")][..node.len()],
+        }
+    }
+}
+
+fn linear<'a, T: Element>(c: &[f64], out: &mut [T], first: Option<&[T]>, input: impl Fn(usize) -> &'a [T]) {
+    let c0 = T::from_f64(c[0]);
+    if c.len() == 1 {
+        return math::map1(out, first, |x| c0 * x);
+    }
+    let c1 = T::from_f64(c[1]);
+    math::map2(out, first, Some(input(1)), |x, y| c0 * x + c1 * y);
+    for (k, &c) in c.iter().enumerate().skip(2) {
+        let c = T::from_f64(c);
+        math::map2(out, None, Some(input(k)), |o, x| o + c * x);
+    }
+}
+
+fn unary(f: Unary, x: f64) -> f64 {
+    match f {
+        Unary::Rsqrt => 1.0 / x.sqrt(),
+        Unary::Recip => 1.0 / x,
+        Unary::Exp => x.exp(),
+        Unary::Ln => x.ln(),
+    }
+}
+
+fn activate<T: Element>(f: &Nonlinearity, x: &[T], out: &mut [T]) {
+    match f {
+        Nonlinearity::Relu => math::map1(out, Some(x), |x| if x > T::ZERO { x } else { T::ZERO }),
+        Nonlinearity::Quantizer(q) => {
+            math::pieces(out, |at, out| q.values(&x[at..at + out.len()], out));
+        }
+    }
+}
+
+fn activate_grad<T: Element>(f: &Nonlinearity, order: u32, x: &[T], g: Option<&[T]>, out: &mut [T]) {
+    match f {
+        Nonlinearity::Relu => {
+            let slope = if order == 1 { T::ONE } else { T::ZERO };
+            math::map2(out, Some(x), g, |x, g| if x > T::ZERO { g * slope } else { T::ZERO });
+        }
+        Nonlinearity::Quantizer(q) => {
+            if order == 1 {
+                return math::pieces(out, |at, out| {
+                    let mut slopes = [T::ZERO; 512];
+                    for (block, out) in out.chunks_mut(512).enumerate() {
+                        let at = at + 512 * block;
+                        let slopes = &mut slopes[..out.len()];
+                        q.slopes(&x[at..], slopes);
+                        match g {
+                            Some(g) => out.iter_mut().zip(&g[at..]).zip(slopes).for_each(|((o, &g), s)| *o = g * *s),
+                            None => out.iter_mut().zip(slopes).for_each(|(o, s)| *o *= *s),
+                        }
+                    }
+                });
+            }
+            math::map2(out, Some(x), g, |x, g| g * q.surrogate(x, order));
+        }
+    }
+}
+
+fn log_sum_exp<T: Element>(z: &[T]) -> f64 {
+    let max = z.iter().fold(f64::NEG_INFINITY, |m, v| m.max(v.to_f64()));
+    if !max.is_finite() {
+        return max;
+    }
+    max + z.iter().map(|v| (v.to_f64() - max).exp()).sum::<f64>().ln()
+}
+
+fn draw<T: Element>(kind: Random, tag: u64, key: RunKey, rows: usize, out: &mut [T]) {
+    math::rows(out, rows, |n, row| {
+        let mut rng = stream::stream(key.seed, Purpose::Projection, &[tag, key.step, n as u64]);
+        let mut norm = 0.0;
+        for pair in row.chunks_mut(2) {
+            for (v, z) in pair.iter_mut().zip(stream::normal_pair(&mut rng)) {
+                norm += z * z;
+                *v = T::from_f64(z);
+            }
+        }
+        if kind == Random::UnitRows && norm > 0.0 {
+            let inverse = T::from_f64(1.0 / norm.sqrt());
+            row.iter_mut().for_each(|v| *v *= inverse);
+        }
+    });
+}

@@ -1,0 +1,93 @@
+//! Elementwise loops and sums over slices: split in fixed pieces, so that results do not depend on the thread count.
+
+use kernels::Real;
+use rayon::prelude::*;
+
+/// Elements per task: large enough to amortise scheduling, small enough to stay in the second-level cache.
+const PIECE: usize = 32 * 1024;
+
+/// A float type the executor can run: `f32` with the integer kernels where they apply, `f64` to check with.
+pub trait Element: Real {
+    /// The same slice if this type is `f32`.
+    fn f32s(x: &[Self]) -> Option<&[f32]>;
+    /// The same slice if this type is `f32`.
+    fn f32s_mut(x: &mut [Self]) -> Option<&mut [f32]>;
+}
+
+impl Element for f32 {
+    fn f32s(x: &[Self]) -> Option<&[f32]> {
+        Some(x)
+    }
+    fn f32s_mut(x: &mut [Self]) -> Option<&mut [f32]> {
+        Some(x)
+    }
+}
+
+impl Element for f64 {
+    fn f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    fn f32s_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+}
+
+/// Calls `f(offset, piece)` for the pieces of `out`, in parallel where it pays.
+pub(crate) fn pieces<T: Send, F: Fn(usize, &mut [T]) + Sync>(out: &mut [T], f: F) {
+    if out.len() <= PIECE {
+        f(0, out);
+    } else {
+        out.par_chunks_mut(PIECE).enumerate().for_each(|(i, piece)| f(i * PIECE, piece));
+    }
+}
+
+/// `out[i] = f(a[i])`, or `f(out[i])` where `a` is `None`.
+pub(crate) fn map1<T: Real>(out: &mut [T], a: Option<&[T]>, f: impl Fn(T) -> T + Sync) {
+    pieces(out, |at, out| match a {
+        Some(a) => out.iter_mut().zip(&a[at..]).for_each(|(o, &a)| *o = f(a)),
+        None => out.iter_mut().for_each(|o| *o = f(*o)),
+    });
+}
+
+/// `out[i] = f(a[i], b[i])`; `None` reads `out` itself.
+pub(crate) fn map2<T: Real>(
+    out: &mut [T],
+    a: Option<&[T]>,
+    b: Option<&[T]>,
+    f: impl Fn(T, T) -> T + Sync,
+) {
+    pieces(out, |at, out| match (a, b) {
+        (Some(a), Some(b)) => {
+            out.iter_mut().zip(&a[at..]).zip(&b[at..]).for_each(|((o, &a), &b)| *o = f(a, b));
+        }
+        (None, Some(b)) => out.iter_mut().zip(&b[at..]).for_each(|(o, &b)| *o = f(*o, b)),
+        (Some(a), None) => out.iter_mut().zip(&a[at..]).for_each(|(o, &a)| *o = f(a, *o)),
+        (None, None) => out.iter_mut().for_each(|o| *o = f(*o, *o)),
+    });
+}
+
+/// Sum of `f(i)` over `0..n`: 64 fixed pieces in double precision, added in order.
+pub(crate) fn sum(n: usize, f: impl Fn(usize) -> f64 + Sync) -> f64 {
+    let mut parts = [0.0f64; 64];
+    let piece = n.div_ceil(parts.len()).max(1);
+    let part = |(p, out): (usize, &mut f64)| {
+        let range = (p * piece).min(n)..((p + 1) * piece).min(n);
+        *out = range.map(&f).sum();
+    };
+    if n <= PIECE {
+        parts.iter_mut().enumerate().for_each(part);
+    } else {
+        parts.par_iter_mut().enumerate().for_each(part);
+    }
+    parts.iter().sum()
+}
+
+/// Calls `f(row, out_row)` for rows of `out`, in parallel where it pays.
+pub(crate) fn rows<T: Real, F: Fn(usize, &mut [T]) + Sync>(out: &mut [T], n: usize, f: F) {
+    let width = (out.len() / n.max(1)).max(1);
+    if out.len() <= PIECE {
+        out.chunks_mut(width).enumerate().for_each(|(i, row)| f(i, row));
+    } else {
+        out.par_chunks_mut(width).enumerate().for_each(|(i, row)| f(i, row));
+    }
+}

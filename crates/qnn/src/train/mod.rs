@@ -1,0 +1,289 @@
+//! Training: one deterministic step after another, in epochs that can be interrupted and resumed.
+
+mod fit;
+mod optimizer;
+mod penalty;
+mod step;
+
+pub use fit::{EpochRecord, Event, FitOutcome, fit};
+pub use optimizer::{Optimizer, OptimizerState, Schedule};
+pub use penalty::Penalty;
+pub use step::cross_entropy;
+
+use qtensor::stream::{self, Purpose};
+use serde::{Deserialize, Serialize};
+
+use crate::QnnError;
+use crate::graph::RunKey;
+use crate::model::Model;
+use step::{StepGraph, StepInputs};
+
+/// Labelled samples, as training and evaluation see them.
+pub trait Samples: Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes the samples of `indices` to `x` (`[n, h, w, c]`) and `labels`, augmented for `epoch` if this set is
+    /// augmented. Must be a pure function of its arguments.
+    fn fill(&self, indices: &[u32], epoch: u64, x: &mut [f32], labels: &mut [u8]) -> Result<(), QnnError>;
+}
+
+/// Hyper-parameters of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Samples per step; the remainder of an epoch is dropped.
+    pub batch: usize,
+    /// Epochs in all.
+    pub epochs: u32,
+    /// Base learning rate.
+    pub rate: f64,
+    /// Update rule.
+    pub optimizer: Optimizer,
+    /// Learning-rate schedule, evaluated at every step.
+    pub schedule: Schedule,
+    /// Share of the target spread evenly over all classes.
+    #[serde(default)]
+    pub label_smoothing: f32,
+    /// Largest global gradient norm; larger gradients are scaled down to it.
+    #[serde(default)]
+    pub clip_norm: Option<f32>,
+    /// Stop after this many epochs without a better validation accuracy.
+    #[serde(default)]
+    pub patience: Option<u32>,
+    /// Seed of initial weights, batch order, quantizer draws, dropout and projections.
+    pub seed: u64,
+}
+
+/// What one epoch of training did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochStats {
+    /// Mean cross-entropy.
+    pub loss: f64,
+    /// Accuracy on the (augmented) training batches.
+    pub accuracy: f64,
+    /// Mean unweighted value of each penalty over the steps that had it.
+    pub penalties: Vec<f64>,
+    /// Steps done.
+    pub steps: u64,
+}
+
+/// A model in training.
+#[derive(Debug)]
+pub struct Trainer {
+    config: TrainConfig,
+    model: Model,
+    state: OptimizerState,
+    penalties: Vec<Box<dyn Penalty>>,
+    epoch: u32,
+    plain: Option<StepGraph>,
+    penalised: Option<StepGraph>,
+    x: Vec<f32>,
+    labels: Vec<u8>,
+    target: Vec<f32>,
+    weights: Vec<f32>,
+    order: Vec<u32>,
+}
+
+impl Trainer {
+    /// A trainer for `model` from its current parameters.
+    pub fn new(
+        model: Model,
+        config: TrainConfig,
+        penalties: Vec<Box<dyn Penalty>>,
+    ) -> Result<Self, QnnError> {
+        if config.batch == 0 {
+            return Err(QnnError::Config("batch must be at least 1".into()));
+        }
+        model.validate()?;
+        let every = penalties.first().map_or(1, |p| p.every());
+        if penalties.iter().any(|p| p.every() != every || every == 0) {
+            return Err(QnnError::Config("all penalties of a run must share one `every` >= 1".into()));
+        }
+        let refs: Vec<&dyn Penalty> = penalties.iter().map(AsRef::as_ref).collect();
+        let plain = (refs.is_empty() || every > 1).then(|| StepGraph::new(&model, config.batch, &[]));
+        let penalised = (!refs.is_empty()).then(|| StepGraph::new(&model, config.batch, &refs));
+        let [h, w, c] = model.network.input;
+        Ok(Self {
+            state: OptimizerState::new(&config.optimizer, &model),
+            plain: plain.transpose()?,
+            penalised: penalised.transpose()?,
+            x: vec![0.0; config.batch * h * w * c],
+            labels: vec![0; config.batch],
+            target: vec![0.0; config.batch * model.network.classes],
+            weights: vec![0.0; penalties.len()],
+            order: Vec::new(),
+            epoch: 0,
+            config,
+            model,
+            penalties,
+        })
+    }
+
+    /// The model as it is now.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Epochs finished.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Hyper-parameters.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Names of the penalties, in the order of [`EpochStats::penalties`].
+    pub fn penalty_names(&self) -> Vec<String> {
+        self.penalties.iter().map(|p| p.name()).collect()
+    }
+
+    /// Steps in one epoch over `samples`.
+    pub fn steps_per_epoch(&self, samples: &dyn Samples) -> u64 {
+        (samples.len() / self.config.batch) as u64
+    }
+
+    /// Bytes of activation and gradient buffers.
+    pub fn buffer_bytes(&self) -> usize {
+        self.plain.iter().chain(&self.penalised).map(StepGraph::buffer_bytes).sum()
+    }
+
+    pub(crate) fn state(&self) -> &OptimizerState {
+        &self.state
+    }
+
+    /// Continues from a saved state.
+    pub(crate) fn restore(&mut self, model: Model, state: OptimizerState, epoch: u32) -> Result<(), QnnError> {
+        model.validate()?;
+        let fits = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.len() == b.len())
+        };
+        if model.network != self.model.network
+            || !fits(&state.first, &self.state.first)
+            || !fits(&state.second, &self.state.second)
+        {
+            return Err(QnnError::Config("the checkpoint is of another network or optimizer".into()));
+        }
+        (self.model, self.state, self.epoch) = (model, state, epoch);
+        Ok(())
+    }
+
+    /// Trains for one epoch; `on_step(done, of)` is called after every step.
+    pub fn train_epoch(
+        &mut self,
+        samples: &dyn Samples,
+        on_step: &mut dyn FnMut(u64, u64),
+    ) -> Result<EpochStats, QnnError> {
+        let steps = self.steps_per_epoch(samples);
+        if steps == 0 {
+            return Err(QnnError::Config(format!(
+                "a batch of {} needs at least as many training samples, there are {}",
+                self.config.batch,
+                samples.len()
+            )));
+        }
+        self.order.clear();
+        self.order.extend(0..u32::try_from(samples.len()).expect("fewer than 2^32 samples"));
+        let epoch = u64::from(self.epoch);
+        stream::shuffle(&mut stream::stream(self.config.seed, Purpose::BatchOrder, &[epoch]), &mut self.order);
+        for (weight, penalty) in self.weights.iter_mut().zip(&self.penalties) {
+            *weight = (penalty.weight(self.epoch, self.config.epochs) * penalty.every() as f64) as f32;
+        }
+        let mut stats = EpochStats { penalties: vec![0.0; self.penalties.len()], steps, ..Default::default() };
+        let mut penalised_steps = 0u64;
+        for step in 0..steps {
+            let at = step as usize * self.config.batch;
+            let indices = &self.order[at..at + self.config.batch];
+            samples.fill(indices, epoch, &mut self.x, &mut self.labels)?;
+            let rate = self.config.schedule.rate(
+                self.config.rate,
+                epoch as f64 + step as f64 / steps as f64,
+                self.config.epochs,
+            );
+            let with_penalty = self.step(epoch * steps + step, rate as f32)?;
+            let graph = if with_penalty { &self.penalised } else { &self.plain };
+            let graph = graph.as_ref().expect("built in `new`");
+            stats.loss += f64::from(graph.cross_entropy());
+            let hits = graph.logits().chunks(self.model.network.classes).zip(&self.labels);
+            stats.accuracy += hits.filter(|(z, y)| argmax(z) == usize::from(**y)).count() as f64;
+            if with_penalty {
+                penalised_steps += 1;
+                for (i, sum) in stats.penalties.iter_mut().enumerate() {
+                    *sum += f64::from(graph.penalty(i));
+                }
+            }
+            on_step(step + 1, steps);
+        }
+        stats.loss /= steps as f64;
+        stats.accuracy /= (steps as usize * self.config.batch) as f64;
+        stats.penalties.iter_mut().for_each(|p| *p /= penalised_steps.max(1) as f64);
+        self.epoch += 1;
+        Ok(stats)
+    }
+
+    /// One update from the batch in the buffers; returns whether penalties took part.
+    fn step(&mut self, number: u64, rate: f32) -> Result<bool, QnnError> {
+        soften(&self.labels, self.model.network.classes, self.config.label_smoothing, &mut self.target)?;
+        let every = self.penalties.first().map_or(1, |p| p.every());
+        let with_penalty = self.penalised.is_some() && number.is_multiple_of(every);
+        let graph = if with_penalty { &mut self.penalised } else { &mut self.plain };
+        let graph = graph.as_mut().expect("built in `new`");
+        let key = RunKey { seed: self.config.seed, step: number };
+        let inputs =
+            StepInputs { model: &self.model, x: &self.x, target: &self.target, weights: &self.weights };
+        graph.run(&inputs, key)?;
+        let mut scale = 1.0;
+        if let Some(limit) = self.config.clip_norm {
+            let square = |g: &[f32]| g.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
+            let norm = (0..self.model.params.len()).filter_map(|i| graph.gradient(i)).map(square).sum::<f64>();
+            let norm = norm.sqrt() as f32;
+            if norm > limit {
+                scale = limit / norm;
+            }
+        }
+        self.state.updates += 1;
+        for i in 0..self.model.params.len() {
+            if let Some(g) = graph.gradient(i)
+                && self.model.params[i].kind.is_trainable()
+            {
+                if g.iter().any(|v| !v.is_finite()) {
+                    let place = format!("the gradient of `{}`", self.model.params[i].name);
+                    return Err(QnnError::NonFinite { step: number, place });
+                }
+                self.state.update(&self.config.optimizer, i, &mut self.model, g, scale, rate);
+            }
+        }
+        graph.update_moving(&mut self.model);
+        Ok(with_penalty)
+    }
+}
+
+/// One-hot rows with label smoothing; labels are checked.
+fn soften(labels: &[u8], classes: usize, smoothing: f32, target: &mut [f32]) -> Result<(), QnnError> {
+    target.fill(smoothing / classes as f32);
+    for (row, &label) in target.chunks_mut(classes).zip(labels) {
+        let slot = row.get_mut(usize::from(label)).ok_or_else(|| {
+            QnnError::Config(format!("label {label} in the training data, but the network has {classes} classes"))
+        })?;
+        *slot += 1.0 - smoothing;
+    }
+    Ok(())
+}
+
+/// Index of the largest value, the first of equals.
+pub fn argmax(z: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, v) in z.iter().enumerate() {
+        if *v > z[best] {
+            best = i;
+        }
+    }
+    best
+}

@@ -1,0 +1,137 @@
+//! The graph of one training step: forward, loss, penalties and all gradients.
+
+use qtensor::Phase;
+
+use super::Penalty;
+use crate::QnnError;
+use crate::forward::{BatchMoments, Forward, Statistics};
+use crate::graph::{Executor, Graph, Leaves, NodeId, RunKey};
+use crate::model::Model;
+
+/// A compiled training step for one batch size.
+#[derive(Debug)]
+pub(crate) struct StepGraph {
+    exec: Executor<f32>,
+    loss: NodeId,
+    cross_entropy: NodeId,
+    penalties: Vec<NodeId>,
+    logits: NodeId,
+    /// Gradient of each parameter, where it has one.
+    gradients: Vec<Option<NodeId>>,
+    moments: Vec<BatchMoments>,
+}
+
+/// External tensors of a step: images, soft targets, one weight per penalty.
+pub(crate) struct StepInputs<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) x: &'a [f32],
+    pub(crate) target: &'a [f32],
+    pub(crate) weights: &'a [f32],
+}
+
+impl Leaves<f32> for StepInputs<'_> {
+    fn input(&self, slot: usize) -> &[f32] {
+        match slot {
+            0 => self.x,
+            1 => self.target,
+            k => std::slice::from_ref(&self.weights[k - 2]),
+        }
+    }
+
+    fn param(&self, index: usize) -> &[f32] {
+        &self.model.params[index].values
+    }
+}
+
+impl StepGraph {
+    pub(crate) fn new(model: &Model, batch: usize, penalties: &[&dyn Penalty]) -> Result<Self, QnnError> {
+        let net = &model.network;
+        let mut graph = Graph::default();
+        let input = graph.input(&[batch, net.input[0], net.input[1], net.input[2]]);
+        let target = graph.input(&[batch, net.classes]);
+        let forward = Forward::build(&mut graph, model, input, Phase::Training, Statistics::Batch)?;
+        graph.set_label("loss");
+        let cross_entropy = cross_entropy(&mut graph, forward.logits, target);
+        let mut terms = vec![(1.0, cross_entropy)];
+        let mut values = Vec::new();
+        for penalty in penalties {
+            let weight = graph.input(&[]);
+            graph.set_label(&penalty.name());
+            let value = penalty.build(&mut graph, model, &forward)?;
+            values.push(value);
+            terms.push((1.0, graph.scalar_mul(value, weight)));
+        }
+        let loss = graph.linear(&terms);
+        let gradients = graph.grad(loss, &forward.params);
+        let moments = forward.moments;
+        let mut outputs = vec![loss, cross_entropy, forward.logits];
+        outputs.extend(&values);
+        outputs.extend(gradients.iter().flatten());
+        outputs.extend(moments.iter().flat_map(|m| [m.mean, m.variance]));
+        let exec = Executor::new(graph, &[&outputs], Phase::Training, false);
+        Ok(Self {
+            exec,
+            loss,
+            cross_entropy,
+            penalties: values,
+            logits: forward.logits,
+            gradients,
+            moments,
+        })
+    }
+
+    pub(crate) fn run(&mut self, inputs: &StepInputs<'_>, key: RunKey) -> Result<(), QnnError> {
+        self.exec.run(0, inputs, key)?;
+        if !self.loss().is_finite() {
+            let place = self.exec.first_non_finite(inputs, key)?;
+            let place = place.map_or_else(|| "the loss".into(), |layer| format!("layer `{layer}`"));
+            return Err(QnnError::NonFinite { step: key.step, place });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn loss(&self) -> f32 {
+        self.exec.output(self.loss)[0]
+    }
+
+    pub(crate) fn cross_entropy(&self) -> f32 {
+        self.exec.output(self.cross_entropy)[0]
+    }
+
+    pub(crate) fn penalty(&self, index: usize) -> f32 {
+        self.exec.output(self.penalties[index])[0]
+    }
+
+    pub(crate) fn logits(&self) -> &[f32] {
+        self.exec.output(self.logits)
+    }
+
+    pub(crate) fn gradient(&self, param: usize) -> Option<&[f32]> {
+        self.gradients[param].map(|g| self.exec.output(g))
+    }
+
+    /// Moves the model's moving statistics towards those of the batch (Keras: the variance by its unbiased estimate).
+    pub(crate) fn update_moving(&self, model: &mut Model) {
+        for m in &self.moments {
+            let unbias = m.count as f32 / (m.count.max(2) - 1) as f32;
+            let sources = [(self.exec.output(m.mean), 1.0), (self.exec.output(m.variance), unbias)];
+            for (offset, (batch, factor)) in sources.into_iter().enumerate() {
+                for (moving, &b) in model.params[m.moving_mean + offset].values.iter_mut().zip(batch) {
+                    *moving = m.momentum * *moving + (1.0 - m.momentum) * b * factor;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.exec.buffer_bytes()
+    }
+}
+
+/// Mean over the batch of `-sum_k target_k ln softmax(z)_k`, for target rows that sum to one.
+pub fn cross_entropy(graph: &mut Graph, logits: NodeId, target: NodeId) -> NodeId {
+    let scale = 1.0 / graph.shape(logits)[0] as f64;
+    let lse = graph.log_sum_exp(logits);
+    let (norm, hit) = (graph.sum_all(lse), graph.dot_all(target, logits));
+    graph.linear(&[(scale, norm), (-scale, hit)])
+}
