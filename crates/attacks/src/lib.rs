@@ -1,2 +1,28 @@
-//! Adversaries against anything that answers logits(x), and the robustness audit.
+#![doc = include_str!("../README.md")]
+//! # Code map
+//! [`model`] what may be asked; [`spec`] which attack; [`run()`] the loop; [`outcome`] the records; [`mod@loss`] what is maximised.
 #![forbid(unsafe_code)]
+
+mod black;
+mod chunk;
+pub mod error;
+pub mod geometry;
+pub mod loss;
+pub mod model;
+pub mod outcome;
+mod presets;
+mod random;
+mod run;
+pub mod spec;
+pub mod stats;
+mod text;
+mod white;
+
+pub use error::{AttackError, ModelError, ParseError};
+pub use geometry::{InputBox, Norm};
+pub use loss::{Goal, Loss};
+pub use model::{Access, Classifier, Differentiable, FnClassifier, FnDifferentiable};
+pub use outcome::{Outcome, Record, worst_case};
+pub use run::{Options, Progress, Samples, run};
+pub use spec::{Attack, Bim, Fgsm, Keep, Mim, Noise, Pgd, Square, Start, Step};
+pub use stats::Rate;

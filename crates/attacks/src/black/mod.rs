@@ -1,0 +1,4 @@
+//! Attacks that use logits alone.
+
+pub(crate) mod noise;
+pub(crate) mod square;

@@ -1,0 +1,225 @@
+//! The samples an attack works on together: their state, the survivors, and counted access to the model.
+
+use kernels::Real;
+
+use crate::error::AttackError;
+use crate::geometry::Norm;
+use crate::loss::{Goal, Loss, argmax};
+use crate::model::Access;
+
+/// Called with (step, steps, survivors) while an attack runs.
+pub(crate) type Tick<'a> = dyn FnMut(usize, usize, usize) + 'a;
+
+/// A chunk of samples under attack. State is indexed by slot and never moves; before a model call the survivors'
+/// points are gathered into `probe`, so finished samples cost nothing and the model sees a dense batch.
+pub(crate) struct Chunk<'a, 'm, T: Real> {
+    model: &'a mut Access<'m, T>,
+    tick: &'a mut Tick<'a>,
+    /// `[height, width, channels]` of a sample.
+    pub(crate) shape: [usize; 3],
+    /// Features of a sample.
+    pub(crate) d: usize,
+    /// Classes.
+    pub(crate) k: usize,
+    /// Lower bounds, one per feature.
+    pub(crate) lo: &'a [T],
+    /// Upper bounds, one per feature.
+    pub(crate) hi: &'a [T],
+    pub(crate) norm: Norm,
+    pub(crate) eps: f64,
+    pub(crate) seed: u64,
+    /// Whether a broken sample is left alone at once.
+    pub(crate) early_exit: bool,
+
+    /// Clean samples `[n, d]`.
+    pub(crate) x: Vec<T>,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) goals: Vec<Goal>,
+    /// Logits of the clean samples `[n, k]`.
+    pub(crate) clean_logits: Vec<T>,
+
+    /// The examples to return `[n, d]`.
+    pub(crate) adv: Vec<T>,
+    pub(crate) broken: Vec<bool>,
+    /// Loss of `adv`.
+    pub(crate) loss: Vec<f64>,
+    pub(crate) queries: Vec<u64>,
+    pub(crate) gradients: Vec<u64>,
+
+    /// Slots still under attack, in slot order.
+    pub(crate) active: Vec<usize>,
+    /// Points to put to the model: row `j` belongs to slot `active[j]`.
+    pub(crate) probe: Vec<T>,
+    /// Logits of `probe`.
+    pub(crate) logits: Vec<T>,
+    /// Gradients at `probe`, after [`Chunk::gradient`].
+    pub(crate) grad: Vec<T>,
+    /// Losses at `probe`.
+    pub(crate) values: Vec<f64>,
+}
+
+/// What every chunk of a run shares.
+pub(crate) struct Setting<'a, T: Real> {
+    pub(crate) lo: &'a [T],
+    pub(crate) hi: &'a [T],
+    pub(crate) norm: Norm,
+    pub(crate) eps: f64,
+    pub(crate) seed: u64,
+    pub(crate) early_exit: bool,
+}
+
+impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
+    pub(crate) fn new(
+        model: &'a mut Access<'m, T>,
+        tick: &'a mut Tick<'a>,
+        setting: &Setting<'a, T>,
+        x: Vec<T>,
+        ids: Vec<u32>,
+        goals: Vec<Goal>,
+        clean_logits: Vec<T>,
+    ) -> Self {
+        let classifier = model.classifier();
+        let (shape, d, k) = (classifier.input_shape(), classifier.input_len(), classifier.classes());
+        let n = ids.len();
+        let white = model.differentiable().is_some();
+        Self {
+            model,
+            tick,
+            shape,
+            d,
+            k,
+            lo: setting.lo,
+            hi: setting.hi,
+            norm: setting.norm,
+            eps: setting.eps,
+            seed: setting.seed,
+            early_exit: setting.early_exit,
+            adv: x.clone(),
+            probe: x.clone(),
+            x,
+            ids,
+            goals,
+            clean_logits,
+            broken: vec![false; n],
+            loss: vec![f64::NEG_INFINITY; n],
+            queries: vec![0; n],
+            gradients: vec![0; n],
+            active: (0..n).collect(),
+            logits: vec![T::ZERO; n * k],
+            grad: if white { vec![T::ZERO; n * d] } else { Vec::new() },
+            values: vec![0.0; n],
+        }
+    }
+
+    /// Samples in the chunk.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Range of slot `s` (or row `j`) in arrays of samples.
+    pub(crate) fn at(&self, s: usize) -> std::ops::Range<usize> {
+        s * self.d..(s + 1) * self.d
+    }
+
+    /// Makes the samples still standing the active ones; false when none is.
+    pub(crate) fn activate(&mut self) -> bool {
+        let broken = &self.broken;
+        self.active.clear();
+        self.active.extend((0..broken.len()).filter(|&s| !broken[s]));
+        !self.active.is_empty()
+    }
+
+    /// Drops broken samples from the active ones, when early exit allows.
+    pub(crate) fn retain_survivors(&mut self) {
+        if self.early_exit {
+            let broken = &self.broken;
+            self.active.retain(|&s| !broken[s]);
+        }
+    }
+
+    pub(crate) fn tick(&mut self, step: usize, steps: usize) {
+        let standing = self.broken.iter().filter(|b| !**b).count();
+        (self.tick)(step, steps, standing);
+    }
+
+    /// Copies the survivors' rows of `points` (indexed by slot) into `probe`.
+    pub(crate) fn gather(&mut self, points: &[T]) {
+        let d = self.d;
+        for (&s, row) in self.active.iter().zip(self.probe.chunks_exact_mut(d)) {
+            row.copy_from_slice(&points[s * d..(s + 1) * d]);
+        }
+    }
+
+    /// Logits and losses of `probe`.
+    pub(crate) fn query(&mut self, loss: Loss) -> Result<(), AttackError> {
+        let (n, k) = (self.active.len(), self.k);
+        let logits = &mut self.logits[..n * k];
+        self.model.classifier().logits(&self.probe[..n * self.d], logits)?;
+        for ((&s, z), value) in self.active.iter().zip(logits.chunks_exact(k)).zip(&mut self.values) {
+            self.queries[s] += 1;
+            *value = loss.value(z, self.goals[s]);
+        }
+        Ok(())
+    }
+
+    /// Logits and losses of `probe`, and the gradients of the losses.
+    pub(crate) fn gradient(&mut self, loss: Loss) -> Result<(), AttackError> {
+        let (n, k, d) = (self.active.len(), self.k, self.d);
+        let (active, goals, values) = (&self.active, &self.goals, &mut self.values);
+        let mut cotangent = |z: &[T], cot: &mut [T]| {
+            let rows = z.chunks_exact(k).zip(cot.chunks_exact_mut(k));
+            for (((z, cot), &s), value) in rows.zip(active).zip(values.iter_mut()) {
+                *value = loss.cotangent(z, goals[s], cot);
+            }
+        };
+        let model = self
+            .model
+            .differentiable()
+            .ok_or_else(|| AttackError::NeedsGradients { attack: loss.to_string() })?;
+        let (logits, grad) = (&mut self.logits[..n * k], &mut self.grad[..n * d]);
+        model.logits_vjp(&self.probe[..n * d], &mut cotangent, logits, grad)?;
+        // A gradient that is not a number says nothing: the coordinate stays where it is, as in ART.
+        for g in grad.iter_mut().filter(|g| !g.to_f64().is_finite()) {
+            *g = T::ZERO;
+        }
+        for &s in &self.active {
+            self.queries[s] += 1;
+            self.gradients[s] += 1;
+        }
+        Ok(())
+    }
+
+    /// The class predicted for row `j` of the last model call.
+    pub(crate) fn prediction(&self, j: usize) -> u8 {
+        argmax(&self.logits[j * self.k..(j + 1) * self.k])
+    }
+
+    /// Whether row `j` of the last model call is what the adversary wanted.
+    pub(crate) fn success(&self, j: usize) -> bool {
+        self.goals[self.active[j]].reached(self.prediction(j))
+    }
+
+    /// Takes row `j` as its slot's example: in place of the one held.
+    pub(crate) fn settle(&mut self, j: usize, success: bool) {
+        let s = self.active[j];
+        let (to, from) = (self.at(s), self.at(j));
+        self.adv[to].copy_from_slice(&self.probe[from]);
+        self.loss[s] = self.values[j];
+        self.broken[s] = success;
+    }
+
+    /// Offers row `j` to its slot, which takes it when it is adversarial for the first time, or of higher loss
+    /// than the one held without being less adversarial. Returns whether it is adversarial.
+    pub(crate) fn offer(&mut self, j: usize) -> bool {
+        let (s, success) = (self.active[j], self.success(j));
+        let better = match (self.broken[s], success) {
+            (false, true) => true,
+            (true, false) => false,
+            _ => self.values[j] > self.loss[s],
+        };
+        if better {
+            self.settle(j, success);
+        }
+        success
+    }
+}

@@ -1,0 +1,3 @@
+//! Attacks that use gradients.
+
+pub(crate) mod iterative;
