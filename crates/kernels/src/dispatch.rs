@@ -57,6 +57,35 @@ impl FromStr for Path {
     }
 }
 
+/// A path this CPU can run: holding one is the proof.
+///
+/// ```
+/// use kernels::dispatch::{Kernel, Path};
+/// assert!(Kernel::new(Path::Scalar).is_some());
+/// assert!(Kernel::new(Kernel::default().path()).is_some());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel(Path);
+
+impl Kernel {
+    /// The given path, if this CPU can run it.
+    pub fn new(path: Path) -> Option<Self> {
+        path.available().then_some(Self(path))
+    }
+
+    /// The path held.
+    pub fn path(self) -> Path {
+        self.0
+    }
+}
+
+impl Default for Kernel {
+    /// The path in force, see [`path`].
+    fn default() -> Self {
+        Self(path())
+    }
+}
+
 /// Name of the environment variable that forces a path.
 pub const KERNEL_VARIABLE: &str = "TERNION_KERNEL";
 

@@ -14,13 +14,19 @@ pub mod dispatch;
 mod error;
 pub mod gemm;
 mod geometry;
+pub mod int8;
+mod integer;
 mod lanes;
 pub mod parallel;
 pub mod pool;
 mod real;
 pub mod reference;
 mod scratch;
+pub mod ternary;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod x86_64;
 
 pub use error::KernelError;
 pub use geometry::{Conv2d, Conv2dSizes, Padding, Pool2d, Pool2dSizes};
+pub use integer::{codes, epilogue};
 pub use real::Real;

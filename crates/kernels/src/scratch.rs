@@ -24,7 +24,7 @@ unsafe impl Plain for f64 {}
 // SAFETY: primitive numbers.
 unsafe impl Plain for u8 {}
 // SAFETY: primitive numbers.
-unsafe impl Plain for i8 {}
+unsafe impl Plain for i16 {}
 // SAFETY: primitive numbers.
 unsafe impl Plain for i32 {}
 

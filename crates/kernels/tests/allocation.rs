@@ -3,7 +3,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use kernels::{Conv2d, Padding, Pool2d, channel, depthwise, pool};
+use kernels::dispatch::Kernel;
+use kernels::epilogue::Accumulators;
+use kernels::int8::Panel16;
+use kernels::ternary::Panel8;
+use kernels::{Conv2d, Padding, Pool2d, channel, depthwise, int8, pool, ternary};
 
 /// Counts the allocations of the current thread.
 struct Counting;
@@ -64,4 +68,26 @@ fn float_operations_allocate_nothing_once_warm() {
             })
         );
     }
+}
+
+#[test]
+fn integer_operations_and_packing_allocate_nothing_once_warm() {
+    let kernel = Kernel::default();
+    let g = Conv2d::new([4, 12, 12, 15], [3, 3, 15, 24], [1, 1], Padding::Same).expect("geometry");
+    let d = Conv2d::depthwise([4, 12, 12, 15], [3, 3, 15, 1], [1, 1], Padding::Same).expect("geometry");
+    let (x, w) = (vec![1_u8; g.input_len()], vec![1_i8; g.kernel_len()]);
+    let mut trits = Panel8::conv2d(&g, &w).expect("trits");
+    let mut bytes = Panel16::conv2d(&g, &w).expect("bytes");
+    let flat = Panel8::gemm(27, 5, &w[..135]).expect("trits");
+    let mut y = vec![0; g.output_len()];
+    let count = allocations(|| {
+        trits.repack(&w).expect("trits");
+        bytes.repack(&w).expect("bytes");
+        ternary::conv2d(kernel, &g, (&x, 0), &trits, &Accumulators, &mut y).expect("shapes");
+        int8::conv2d(kernel, &g, (&x, 0), &bytes, &Accumulators, &mut y).expect("shapes");
+        ternary::gemm(kernel, &x[..270], &flat, &Accumulators, &mut y[..50]).expect("shapes");
+        let y = &mut y[..d.output_len()];
+        int8::depthwise(kernel, &d, (&x, 0), &w[..d.kernel_len()], &Accumulators, y).expect("shapes");
+    });
+    assert_eq!(count, 0);
 }

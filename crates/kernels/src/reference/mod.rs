@@ -4,5 +4,6 @@
 //! per multiply-add. Slices must have the geometry's lengths, which is all that is checked (by indexing).
 
 mod float;
+pub mod integer;
 
 pub use float::{affine, conv2d, depthwise, dot, gemm, pool, sum};

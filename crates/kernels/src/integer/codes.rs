@@ -1,0 +1,177 @@
+//! Pools and residual additions directly on `u8` codes.
+
+use crate::dispatch::two_paths;
+use crate::error::length;
+use crate::geometry::{Pool2d, Pool2dSizes};
+use crate::lanes::{for_each_block, lanes, lanes_mut};
+use crate::{KernelError, parallel};
+
+/// `y = max of x` over each window. `x` `[n, h, w, c]`, `y` `[n, oh, ow, c]`, on the same scale and zero point.
+///
+/// # Errors
+/// Slices whose lengths are not the geometry's.
+pub fn max_pool(g: &Pool2d, x: &[u8], y: &mut [u8]) -> Result<(), KernelError> {
+    pool("codes::max_pool", g, x, y, max_images)
+}
+
+/// `y = floor((2 sum + count) / (2 count))` of `x` over each window, padding not counted: the mean rounded to
+/// nearest, ties upwards. `x` `[n, h, w, c]`, `y` `[n, oh, ow, c]`, on the same scale and zero point.
+///
+/// # Errors
+/// Slices whose lengths are not the geometry's, or a window of more than 2^22 pixels.
+pub fn avg_pool(g: &Pool2d, x: &[u8], y: &mut [u8]) -> Result<(), KernelError> {
+    if g.size_h * g.size_w > 1 << 22 {
+        return Err(KernelError::Geometry {
+            op: "codes::avg_pool",
+            reason: "the window is too large (rows, columns)",
+            sizes: [g.size_h, g.size_w, 0, 0],
+        });
+    }
+    pool("codes::avg_pool", g, x, y, avg_images)
+}
+
+fn pool(
+    op: &'static str,
+    g: &Pool2d,
+    x: &[u8],
+    y: &mut [u8],
+    images: fn(&Pool2dSizes, &[u8], &mut [u8]),
+) -> Result<(), KernelError> {
+    length(op, "x", g.input_len(), x.len())?;
+    length(op, "y", g.output_len(), y.len())?;
+    let (input, output) = (g.in_h * g.in_w * g.channels, g.out_h * g.out_w * g.channels);
+    let block = parallel::rows_per_chunk(g.batch, output * g.size_h * g.size_w, 1 << 20);
+    parallel::for_each_chunk(y, block * output, |i, y| images(g, &x[i * block * input..], y));
+    Ok(())
+}
+
+two_paths! {
+    fn max_images(g: &Pool2dSizes, x: &[u8], y: &mut [u8]) {
+        let c = g.channels;
+        for (p, pixel) in y.chunks_exact_mut(c).enumerate() {
+            let (image, oy, ox) = (p / (g.out_h * g.out_w), p / g.out_w % g.out_h, p % g.out_w);
+            let (rows, columns) = g.window(oy, ox);
+            for_each_block!(c, [32, 8, 1], |start, L| {
+                let mut best = [0_u8; L];
+                for iy in rows.clone() {
+                    for ix in columns.clone() {
+                        let x = lanes::<u8, L>(x, ((image * g.in_h + iy) * g.in_w + ix) * c + start);
+                        for l in 0..L {
+                            best[l] = best[l].max(x[l]);
+                        }
+                    }
+                }
+                *lanes_mut::<u8, L>(pixel, start) = best;
+            });
+        }
+        let _ = FUSED; // integers
+    }
+}
+
+two_paths! {
+    fn avg_images(g: &Pool2dSizes, x: &[u8], y: &mut [u8]) {
+        let c = g.channels;
+        for (p, pixel) in y.chunks_exact_mut(c).enumerate() {
+            let (image, oy, ox) = (p / (g.out_h * g.out_w), p / g.out_w % g.out_h, p % g.out_w);
+            let (rows, columns) = g.window(oy, ox);
+            let count = (rows.len() * columns.len()) as u32;
+            for_each_block!(c, [16, 8, 1], |start, L| {
+                let mut sum = [0_u32; L];
+                for iy in rows.clone() {
+                    for ix in columns.clone() {
+                        let x = lanes::<u8, L>(x, ((image * g.in_h + iy) * g.in_w + ix) * c + start);
+                        for l in 0..L {
+                            sum[l] += u32::from(x[l]);
+                        }
+                    }
+                }
+                *lanes_mut::<u8, L>(pixel, start) = sum.map(|s| ((2 * s + count) / (2 * count)) as u8);
+            });
+        }
+        let _ = FUSED; // integers
+    }
+}
+
+/// Parameters of [`add`].
+///
+/// `y = clamp(zero_point_y + floor((t + 2^(shift - 1)) / 2^shift), low, high)` with
+/// `t = (a - zero_points[0]) * multipliers[0] + (b - zero_points[1]) * multipliers[1]`, exactly: rounding to nearest,
+/// ties upwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddCodes {
+    pub(crate) zero_points: [i32; 2],
+    pub(crate) multipliers: [i32; 2],
+    pub(crate) shift: u32,
+    pub(crate) zero_point_y: i32,
+    pub(crate) low: i32,
+    pub(crate) high: i32,
+}
+
+impl AddCodes {
+    /// Largest multiplier: keeps every intermediate within `i32`.
+    pub const LARGEST_MULTIPLIER: i32 = 1 << 21;
+
+    /// Checked parameters.
+    ///
+    /// # Errors
+    /// A multiplier outside `0..=2^21`, a shift outside `1..=29`, `low > high`.
+    pub fn new(
+        zero_points: [u8; 2],
+        multipliers: [i32; 2],
+        shift: u8,
+        zero_point_y: u8,
+        (low, high): (u8, u8),
+    ) -> Result<Self, KernelError> {
+        let bad = |reason, value: usize| KernelError::Geometry {
+            op: "codes::AddCodes",
+            reason,
+            sizes: [value, 0, 0, 0],
+        };
+        if multipliers.iter().any(|m| !(0..=Self::LARGEST_MULTIPLIER).contains(m)) {
+            return Err(bad("a multiplier is negative or above 2^21", 0));
+        }
+        if !(1..=29).contains(&shift) {
+            return Err(bad("the shift is outside 1..=29", shift.into()));
+        }
+        if low > high {
+            return Err(bad("the lowest code is above the highest", low.into()));
+        }
+        Ok(Self {
+            zero_points: zero_points.map(i32::from),
+            multipliers,
+            shift: shift.into(),
+            zero_point_y: zero_point_y.into(),
+            low: low.into(),
+            high: high.into(),
+        })
+    }
+
+    /// The sum of two codes.
+    #[inline(always)]
+    fn code(&self, a: u8, b: u8) -> u8 {
+        let a = (i32::from(a) - self.zero_points[0]) * self.multipliers[0];
+        let b = (i32::from(b) - self.zero_points[1]) * self.multipliers[1];
+        let sum = (a + b + (1 << (self.shift - 1))) >> self.shift;
+        (sum + self.zero_point_y).clamp(self.low, self.high) as u8
+    }
+}
+
+/// Sum of two tensors of codes on different scales: a residual connection. See [`AddCodes`] for the formula.
+///
+/// # Errors
+/// Slices of different lengths.
+pub fn add(p: &AddCodes, a: &[u8], b: &[u8], y: &mut [u8]) -> Result<(), KernelError> {
+    length("codes::add", "b", a.len(), b.len())?;
+    length("codes::add", "y", a.len(), y.len())?;
+    parallel::for_each_chunk(y, 1 << 16, |i, y| add_block(p, &a[i << 16..], &b[i << 16..], y));
+    Ok(())
+}
+
+two_paths! {
+    fn add_block(p: &AddCodes, a: &[u8], b: &[u8], y: &mut [u8]) {
+        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+            *y = p.code(a, b);
+        }
+        let _ = FUSED; // integers
+    }
+}

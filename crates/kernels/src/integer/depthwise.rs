@@ -1,0 +1,99 @@
+//! Depthwise convolution of `u8` codes with `i8` weights (trits included).
+
+use crate::dispatch::{Kernel, Path};
+use crate::error::length;
+use crate::geometry::Conv2dSizes;
+use crate::integer::PANEL;
+use crate::integer::epilogue::Epilogue;
+use crate::integer::patches::Strip;
+use crate::integer::run::strips;
+use crate::scratch::Scratch;
+use crate::{Conv2d, KernelError};
+
+/// `y = epilogue(depthwise(x, w))`, exact. `x` `[n, h, w, c]` codes, extended at the border with the code `pad` (the
+/// zero point), `w` `[kh, kw, c, 1]` in any of -128..=127, `y` `[n, oh, ow, c]`.
+///
+/// # Errors
+/// A geometry not made by [`Conv2d::depthwise`], slices or an epilogue of other lengths, or a kernel of more than
+/// 32896 positions (beyond which an accumulator could overflow).
+pub fn depthwise<E: Epilogue>(
+    kernel: Kernel,
+    g: &Conv2d,
+    (x, pad): (&[u8], u8),
+    w: &[i8],
+    epilogue: &E,
+    y: &mut [E::Out],
+) -> Result<(), KernelError> {
+    const OP: &str = "int8::depthwise";
+    let taps = g.kernel_h * g.kernel_w;
+    if !g.depthwise || taps > LARGEST_TAPS {
+        return Err(KernelError::Geometry {
+            op: OP,
+            reason: "the geometry is not a depthwise one of at most 32896 positions",
+            sizes: g.kernel_shape(),
+        });
+    }
+    epilogue.check(g.out_c)?;
+    length(OP, "x", g.input_len(), x.len())?;
+    length(OP, "w", g.kernel_len(), w.len())?;
+    length(OP, "y", g.output_len(), y.len())?;
+    strips(g, y, |image, strip, y| {
+        let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
+        // The last block of channels reads a whole panel.
+        let mut copy = Scratch::<u8>::take(strip.len(g) + PANEL);
+        let len = strip.len(g);
+        strip.copy(g, x, pad, &mut copy[..len]);
+        pixels(kernel, g, &copy, w, epilogue, y);
+    });
+    Ok(())
+}
+
+/// Kernel positions up to which 255 * 128 a position stays within 2^30.
+const LARGEST_TAPS: usize = 32896;
+
+fn pixels<E: Epilogue>(kernel: Kernel, g: &Conv2dSizes, x: &[u8], w: &[i8], epilogue: &E, y: &mut [E::Out]) {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        fn wide<E: Epilogue>(g: &Conv2dSizes, x: &[u8], w: &[i8], epilogue: &E, y: &mut [E::Out]) {
+            body(g, x, w, epilogue, y);
+        }
+        if kernel.path() == Path::Avx2 {
+            // SAFETY: a kernel on this path exists only on a CPU that can run it.
+            return unsafe { wide(g, x, w, epilogue, y) };
+        }
+    }
+    debug_assert!(kernel.path() == Path::Scalar);
+    body(g, x, w, epilogue, y);
+}
+
+#[inline(always)]
+fn body<E: Epilogue>(g: &Conv2dSizes, x: &[u8], w: &[i8], epilogue: &E, y: &mut [E::Out]) {
+    let c = g.in_c;
+    let line = Strip::width(g) * c;
+    for first in (0..c).step_by(PANEL) {
+        let count = PANEL.min(c - first);
+        for (p, out) in y.chunks_exact_mut(c).enumerate() {
+            let at = p / g.out_w * g.stride_h * line + p % g.out_w * g.stride_w * c + first;
+            let mut acc = [0_i32; PANEL];
+            for ky in 0..g.kernel_h {
+                for kx in 0..g.kernel_w {
+                    let x = &x[at + ky * line + kx * c..][..PANEL];
+                    let w = &w[(ky * g.kernel_w + kx) * c + first..][..count];
+                    if count == PANEL {
+                        // Constant lengths, so that this becomes a few vector instructions. The product fits i16.
+                        let w = &w[..PANEL];
+                        for l in 0..PANEL {
+                            acc[l] += i32::from(i16::from(x[l]) * i16::from(w[l]));
+                        }
+                    } else {
+                        for l in 0..count {
+                            acc[l] += i32::from(x[l]) * i32::from(w[l]);
+                        }
+                    }
+                }
+            }
+            epilogue.store(&acc, first, &mut out[first..first + count]);
+        }
+    }
+}

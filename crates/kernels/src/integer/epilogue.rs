@@ -1,0 +1,231 @@
+//! What becomes of an accumulator: kept, scaled to f32, or requantised to a code.
+//!
+//! Every epilogue is defined by the formula in its documentation; both instruction sets run the same Rust code, so
+//! they agree to the bit.
+
+use alloc::vec::Vec;
+
+use crate::KernelError;
+use crate::error::length;
+use crate::integer::{LARGEST_ACCUMULATOR, PANEL};
+
+mod sealed {
+    /// Keeps [`super::Epilogue`] to this module's types.
+    pub trait Sealed {}
+    impl Sealed for super::Accumulators {}
+    impl Sealed for super::Scale<'_> {}
+    impl Sealed for super::Requantize {}
+}
+
+/// A function of an accumulator and its output channel.
+pub trait Epilogue: sealed::Sealed + Sync {
+    /// What is stored.
+    type Out: Copy + Send + Sync + 'static;
+
+    /// Fails unless the epilogue has parameters for exactly `n` channels.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`].
+    fn check(&self, n: usize) -> Result<(), KernelError>;
+
+    /// Stores the accumulators of channels `first..first + out.len()` (at most 16).
+    #[doc(hidden)]
+    fn store(&self, acc: &[i32; PANEL], first: usize, out: &mut [Self::Out]);
+}
+
+/// `y = acc`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Accumulators;
+
+impl Epilogue for Accumulators {
+    type Out = i32;
+
+    fn check(&self, _n: usize) -> Result<(), KernelError> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn store(&self, acc: &[i32; PANEL], _first: usize, out: &mut [i32]) {
+        out.copy_from_slice(&acc[..out.len()]);
+    }
+}
+
+/// `y = f32(acc) * scale[n] + bias[n]`: the conversion, the product and the sum each rounded to nearest, ties to
+/// even (nothing is fused). Accumulators up to 2^24 convert exactly.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale<'a> {
+    /// Factor of each channel.
+    pub scale: &'a [f32],
+    /// Addend of each channel.
+    pub bias: &'a [f32],
+}
+
+impl Epilogue for Scale<'_> {
+    type Out = f32;
+
+    fn check(&self, n: usize) -> Result<(), KernelError> {
+        length("epilogue::Scale", "scale", n, self.scale.len())?;
+        length("epilogue::Scale", "bias", n, self.bias.len())
+    }
+
+    #[inline(always)]
+    fn store(&self, acc: &[i32; PANEL], first: usize, out: &mut [f32]) {
+        let (scale, bias) = (&self.scale[first..], &self.bias[first..]);
+        if out.len() == PANEL {
+            // Constant lengths, so that this becomes a few vector instructions.
+            let (scale, bias, out) = (&scale[..PANEL], &bias[..PANEL], &mut out[..PANEL]);
+            for l in 0..PANEL {
+                out[l] = acc[l] as f32 * scale[l] + bias[l];
+            }
+        } else {
+            for (l, out) in out.iter_mut().enumerate() {
+                *out = acc[l] as f32 * scale[l] + bias[l];
+            }
+        }
+    }
+}
+
+/// `code = clamp(zero_point + floor(((acc + bias[n]) * multiplier[n] + 2^(shift[n] - 1)) / 2^shift[n]), low, high)`,
+/// exactly (64-bit products): rounding to nearest, ties upwards.
+///
+/// It stands for `acc * multiplier / 2^shift`; [`Requantize::factor`] finds the pair for a real factor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requantize {
+    bias: Vec<i32>,
+    multiplier: Vec<i32>,
+    /// Shift of each channel as the vector form wants it, see `quotient`.
+    shift: Vec<i64>,
+    zero_point: i32,
+    low: i32,
+    high: i32,
+}
+
+/// Added before and taken off after a logical shift, which makes it an arithmetic one: a multiple of `2^shift` for
+/// every shift up to 62 and larger than any product.
+const OFFSET: i64 = 1 << 62;
+
+impl Requantize {
+    /// Smallest and largest shift.
+    pub const SHIFTS: core::ops::RangeInclusive<u8> = 31..=62;
+
+    /// An epilogue for `bias.len()` channels.
+    ///
+    /// # Errors
+    /// Parameters of different lengths; a bias beyond ±2^30, a negative multiplier or a shift outside
+    /// [`Self::SHIFTS`] (so factors are below 1); `low > high`.
+    pub fn new(
+        bias: &[i32],
+        multiplier: &[i32],
+        shift: &[u8],
+        zero_point: u8,
+        (low, high): (u8, u8),
+    ) -> Result<Self, KernelError> {
+        const OP: &str = "epilogue::Requantize";
+        length(OP, "multiplier", bias.len(), multiplier.len())?;
+        length(OP, "shift", bias.len(), shift.len())?;
+        let bad = |reason, n: usize| KernelError::Geometry { op: OP, reason, sizes: [n, 0, 0, 0] };
+        for (n, ((&b, &m), s)) in bias.iter().zip(multiplier).zip(shift).enumerate() {
+            if i64::from(b).abs() > LARGEST_ACCUMULATOR {
+                return Err(bad("a bias is beyond 2^30 (channel)", n));
+            }
+            if m < 0 || !Self::SHIFTS.contains(s) {
+                return Err(bad("a multiplier is negative or a shift outside 31..=62 (channel)", n));
+            }
+        }
+        if low > high {
+            return Err(bad("the lowest code is above the highest", usize::from(low)));
+        }
+        Ok(Self {
+            bias: bias.to_vec(),
+            multiplier: multiplier.to_vec(),
+            shift: shift.iter().map(|&s| i64::from(s)).collect(),
+            zero_point: i32::from(zero_point),
+            low: i32::from(low),
+            high: i32::from(high),
+        })
+    }
+
+    /// The multiplier (31 significant bits, rounded to nearest) and shift nearest to a real `factor` in [0, 1);
+    /// `None` outside. Factors too small for the largest shift lose bits, down to zero.
+    pub fn factor(factor: f64) -> Option<(i32, u8)> {
+        if !(0.0..1.0).contains(&factor) {
+            return None;
+        }
+        let mut shift = *Self::SHIFTS.start();
+        let mut scaled = factor * f64::from(1_u32 << 31);
+        while scaled < f64::from(1_u32 << 30) && shift < *Self::SHIFTS.end() {
+            scaled *= 2.0;
+            shift += 1;
+        }
+        // Positive, so adding a half and truncating rounds to nearest.
+        let multiplier = (scaled + 0.5) as i64;
+        if multiplier < 1 << 31 {
+            Some((multiplier as i32, shift))
+        } else if shift > *Self::SHIFTS.start() {
+            // Rounded up to a power of two: one bit less says the same.
+            Some(((multiplier >> 1) as i32, shift - 1))
+        } else {
+            Some((i32::MAX, shift))
+        }
+    }
+
+    /// The code of accumulator `acc` in channel `n`.
+    #[inline(always)]
+    fn code(&self, acc: i32, n: usize) -> u8 {
+        let (bias, multiplier, shift) = (self.bias[n], self.multiplier[n], self.shift[n]);
+        // Accumulator and bias are at most 2^30 each. With a shift of at least 31 the quotient fits i32.
+        let product = i64::from(acc + bias) * i64::from(multiplier);
+        let shifted = (product + (1_i64 << (shift - 1)) + OFFSET) as u64 >> shift;
+        let quotient = shifted.wrapping_sub(OFFSET as u64 >> shift) as i32;
+        quotient.saturating_add(self.zero_point).clamp(self.low, self.high) as u8
+    }
+}
+
+impl Epilogue for Requantize {
+    type Out = u8;
+
+    fn check(&self, n: usize) -> Result<(), KernelError> {
+        length("epilogue::Requantize", "bias", n, self.bias.len())
+    }
+
+    #[inline(always)]
+    fn store(&self, acc: &[i32; PANEL], first: usize, out: &mut [u8]) {
+        for (l, out) in out.iter_mut().enumerate() {
+            *out = self.code(acc[l], first + l);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Requantize;
+
+    #[test]
+    fn factors_are_within_half_a_unit() {
+        for factor in [0.0, 1e-12, 1e-9, 0.003, 0.25, 0.5, 0.7, 1.0 - 1e-12] {
+            let (multiplier, shift) = Requantize::factor(factor).expect("in range");
+            let got = f64::from(multiplier) * 0.5_f64.powi(shift.into());
+            assert!(
+                (got - factor).abs()
+                    <= factor * 2f64.powi(-31)
+                        + 2f64.powi(-63)
+                        + 2f64.powi(-31) * f64::from(u8::from(multiplier == i32::MAX))
+            );
+        }
+        assert_eq!(Requantize::factor(1.0), None);
+        assert_eq!(Requantize::factor(f64::NAN), None);
+        assert_eq!(Requantize::factor(-0.1), None);
+    }
+
+    #[test]
+    fn bad_parameters_are_errors() {
+        let new = |b: i32, m: i32, s: u8, r| Requantize::new(&[b], &[m], &[s], 0, r);
+        assert!(new(0, 1, 31, (0, 255)).is_ok());
+        assert!(new(i32::MIN, 1, 31, (0, 255)).is_err());
+        assert!(new(0, -1, 31, (0, 255)).is_err());
+        assert!(new(0, 1, 30, (0, 255)).is_err());
+        assert!(new(0, 1, 63, (0, 255)).is_err());
+        assert!(new(0, 1, 31, (9, 8)).is_err());
+        assert!(Requantize::new(&[0, 0], &[1], &[31], 0, (0, 1)).is_err());
+    }
+}

@@ -1,0 +1,133 @@
+//! Drives GEMM and convolution over any packed weight: cuts the outputs into fixed blocks, pads where needed, and
+//! hands blocks of patches to the weight's own loops.
+
+use crate::dispatch::Kernel;
+use crate::error::length;
+use crate::integer::Layout;
+use crate::integer::epilogue::Epilogue;
+use crate::integer::patches::{Element, Patches, Strip};
+use crate::scratch::Scratch;
+use crate::{Conv2d, KernelError, parallel};
+
+/// A packed weight that can be multiplied with patches.
+pub(crate) trait Weight: Sync {
+    /// What its steps read.
+    type Element: Element;
+    /// How it is cut.
+    fn layout(&self) -> Layout;
+    /// Multiplies the first `out.len() / n` patches and stores them through the epilogue, row-major. The patches hold
+    /// whole steps (checked by the callee).
+    fn multiply<E: Epilogue>(
+        &self,
+        kernel: Kernel,
+        patches: &Patches<'_, Self::Element>,
+        epilogue: &E,
+        out: &mut [E::Out],
+    );
+    /// Whether codes can be read where they are, without a copy to another type.
+    const IN_PLACE: bool;
+    /// Codes as elements, if [`Self::IN_PLACE`].
+    fn elements(codes: &[u8]) -> &[Self::Element];
+}
+
+/// Work of one parallel block, in multiply-accumulates.
+const BLOCK_MACS: usize = 1 << 21;
+
+/// `c[m, n] = epilogue(sum_k a[m, k] * w[k, n])`.
+pub(crate) fn gemm<W: Weight, E: Epilogue>(
+    op: &'static str,
+    kernel: Kernel,
+    a: &[u8],
+    w: &W,
+    epilogue: &E,
+    c: &mut [E::Out],
+) -> Result<(), KernelError> {
+    let layout = w.layout();
+    let (k, n) = (layout.k(), layout.n);
+    epilogue.check(n)?;
+    let m = a.len() / k;
+    length(op, "a", m * k, a.len())?;
+    length(op, "c", m * n, c.len())?;
+    if layout.segments != 1 {
+        return Err(KernelError::Pack { op, expected: [k, n], actual: [layout.segment, n] });
+    }
+    rows(kernel, a, w, epilogue, c);
+    Ok(())
+}
+
+/// Rows of codes times a weight of one segment. Lengths have been checked.
+fn rows<W: Weight, E: Epilogue>(kernel: Kernel, a: &[u8], w: &W, epilogue: &E, c: &mut [E::Out]) {
+    let layout = w.layout();
+    let (k, n) = (layout.k(), layout.n);
+    let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).max(16);
+    let in_place = W::IN_PLACE && layout.segment.is_multiple_of(layout.step);
+    parallel::for_each_chunk(c, block * n, |i, c| {
+        let codes = &a[i * block * k..][..c.len() / n * k];
+        let patches =
+            |data| Patches { data, columns: usize::MAX, row_step: 0, column_step: k, segment_step: 0 };
+        if in_place {
+            w.multiply(kernel, &patches(W::elements(codes)), epilogue, c);
+        } else {
+            let mut copy = Scratch::<W::Element>::take(codes.len() + layout.step);
+            W::Element::copy(codes, &mut copy[..codes.len()]);
+            w.multiply(kernel, &patches(&copy), epilogue, c);
+        }
+    });
+}
+
+/// `y = epilogue(conv(x, w))`, the image extended with the code `pad`.
+pub(crate) fn conv2d<W: Weight, E: Epilogue>(
+    op: &'static str,
+    kernel: Kernel,
+    g: &Conv2d,
+    (x, pad): (&[u8], u8),
+    w: &W,
+    epilogue: &E,
+    y: &mut [E::Out],
+) -> Result<(), KernelError> {
+    let layout = w.layout();
+    let n = g.out_c;
+    if g.depthwise {
+        return Err(KernelError::Geometry {
+            op,
+            reason: "the geometry is a depthwise one",
+            sizes: g.kernel_shape(),
+        });
+    }
+    if (layout.segments, layout.segment, layout.n) != (g.kernel_h, g.kernel_w * g.in_c, n) {
+        return Err(KernelError::Pack { op, expected: [g.patch(), n], actual: [layout.k(), layout.n] });
+    }
+    epilogue.check(n)?;
+    length(op, "x", g.input_len(), x.len())?;
+    length(op, "y", g.output_len(), y.len())?;
+    if g.is_pointwise() {
+        rows(kernel, x, w, epilogue, y);
+        return Ok(());
+    }
+    strips(g, y, |image, strip, y| {
+        let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
+        let len = strip.len(g);
+        let mut copy = Scratch::<W::Element>::take(len + layout.step);
+        strip.copy(g, x, pad, &mut copy[..len]);
+        w.multiply(kernel, &Strip::patches(g, &copy), epilogue, y);
+    });
+    Ok(())
+}
+
+/// Cuts `y` `[n, oh, ow, c]` into strips of output rows, none of which crosses an image, and calls
+/// `f(image, strip, its part of y)` for each, in parallel over fixed blocks.
+pub(crate) fn strips<T: Send>(g: &Conv2d, y: &mut [T], f: impl Fn(usize, Strip, &mut [T]) + Sync + Send) {
+    let line = g.out_w * g.out_c;
+    let macs = (g.macs() as usize).checked_div(g.batch * g.out_h).unwrap_or(0);
+    let block = parallel::rows_per_chunk(g.batch * g.out_h, macs, BLOCK_MACS);
+    parallel::for_each_chunk(y, block * line, |i, mut y| {
+        let mut row = i * block;
+        while !y.is_empty() {
+            let first = row % g.out_h;
+            let rows = (g.out_h - first).min(y.len() / line);
+            let (part, rest) = y.split_at_mut(rows * line);
+            f(row / g.out_h, Strip { first, rows }, part);
+            (row, y) = (row + rows, rest);
+        }
+    });
+}

@@ -1,0 +1,3 @@
+//! Loops written with x86-64 intrinsics.
+
+pub(crate) mod panels;
