@@ -34,7 +34,10 @@ pub(crate) struct Chunk<'a, 'm, T: Real> {
     /// Clean samples `[n, d]`.
     pub(crate) x: Vec<T>,
     pub(crate) ids: Vec<u32>,
+    /// What counts as success.
     pub(crate) goals: Vec<Goal>,
+    /// What the loss drives at: the goals, but for attacks that try one target class after the other.
+    pub(crate) aims: Vec<Goal>,
     /// Logits of the clean samples `[n, k]`.
     pub(crate) clean_logits: Vec<T>,
 
@@ -98,6 +101,7 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
             probe: x.clone(),
             x,
             ids,
+            aims: goals.clone(),
             goals,
             clean_logits,
             broken: vec![false; n],
@@ -157,7 +161,7 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
         self.model.classifier().logits(&self.probe[..n * self.d], logits)?;
         for ((&s, z), value) in self.active.iter().zip(logits.chunks_exact(k)).zip(&mut self.values) {
             self.queries[s] += 1;
-            *value = loss.value(z, self.goals[s]);
+            *value = loss.value(z, self.aims[s]);
         }
         Ok(())
     }
@@ -165,11 +169,11 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
     /// Logits and losses of `probe`, and the gradients of the losses.
     pub(crate) fn gradient(&mut self, loss: Loss) -> Result<(), AttackError> {
         let (n, k, d) = (self.active.len(), self.k, self.d);
-        let (active, goals, values) = (&self.active, &self.goals, &mut self.values);
+        let (active, aims, values) = (&self.active, &self.aims, &mut self.values);
         let mut cotangent = |z: &[T], cot: &mut [T]| {
             let rows = z.chunks_exact(k).zip(cot.chunks_exact_mut(k));
             for (((z, cot), &s), value) in rows.zip(active).zip(values.iter_mut()) {
-                *value = loss.cotangent(z, goals[s], cot);
+                *value = loss.cotangent(z, aims[s], cot);
             }
         };
         let model = self

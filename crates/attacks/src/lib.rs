@@ -24,5 +24,5 @@ pub use loss::{Goal, Loss};
 pub use model::{Access, Classifier, Differentiable, FnClassifier, FnDifferentiable};
 pub use outcome::{Outcome, Record, worst_case};
 pub use run::{Options, Progress, Samples, run};
-pub use spec::{Attack, Bim, Fgsm, Keep, Mim, Noise, Pgd, Square, Start, Step};
+pub use spec::{Apgd, ApgdTargeted, Attack, Bim, Fgsm, Keep, Mim, Noise, Pgd, Square, Start, Step};
 pub use stats::Rate;

@@ -2,7 +2,7 @@
 
 use crate::error::ParseError;
 use crate::geometry::Norm;
-use crate::spec::{Attack, Bim, Keep, Mim, Pgd, Square, Start, Step};
+use crate::spec::{Apgd, ApgdTargeted, Attack, Bim, Keep, Mim, Pgd, Square, Start, Step};
 
 /// Attack, preset, and what it stands for.
 const PRESETS: &[(&str, &str, fn() -> Attack)] = &[
@@ -18,6 +18,8 @@ const PRESETS: &[(&str, &str, fn() -> Attack)] = &[
         let step = Step::Absolute(2.0 / 255.0);
         Mim { steps: 10, step, keep: Keep::Last, ..Mim::default() }.into()
     }),
+    ("apgd", "auto-attack", || Apgd { zero_reference: true, ..Apgd::default() }.into()),
+    ("apgd_t", "auto-attack", || ApgdTargeted { zero_reference: true, ..ApgdTargeted::default() }.into()),
     // The paper's own parameters (max-andr/square-attack).
     ("square", "paper-linf", || {
         Square { queries: 10_000, p_init: 0.05, rescale: true, ..Square::default() }.into()

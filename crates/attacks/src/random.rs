@@ -14,6 +14,7 @@ pub(crate) enum Draw {
     Start = 1,
     Square = 2,
     Noise = 3,
+    Apgd = 4,
 }
 
 /// The stream of one sample, keyed so that neither batch composition nor order can change it.

@@ -12,7 +12,7 @@ use crate::error::{AttackError, ParseError};
 use crate::geometry::Norm;
 use crate::loss::Loss;
 use crate::text::{parameters, split, words};
-use crate::white::iterative;
+use crate::white::{apgd, iterative};
 
 /// Length of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -175,6 +175,48 @@ parameters! {
     }
 }
 
+parameters! {
+    /// Auto-PGD (Croce and Hein 2020): momentum and step sizes that halve themselves.
+    Apgd = "apgd" {
+        /// Norm of the ball, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Steps (gradients) per restart.
+        steps: usize = 100,
+        /// Runs; each attacks what the ones before left standing.
+        restarts: usize = 1,
+        /// Loss to increase.
+        loss: Loss = Loss::CrossEntropy,
+        /// Share of steps of a window that must increase the loss.
+        rho: f64 = 0.75,
+        /// Where each run starts; random means on the surface of the ball.
+        start: Start = Start::Random,
+        /// Compare the first loss with 0 instead of the start's, as auto-attack's code does.
+        zero_reference: bool = false,
+    }
+}
+
+parameters! {
+    /// Auto-PGD against one target class after the other, with the targeted DLR loss.
+    ApgdTargeted = "apgd_t" {
+        /// Norm of the ball, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Steps (gradients) per restart and target.
+        steps: usize = 100,
+        /// Rounds over the targets.
+        restarts: usize = 1,
+        /// Target classes, those of highest clean logit first; at most one less than there are classes.
+        targets: usize = 9,
+        /// Loss to increase.
+        loss: Loss = Loss::Dlr,
+        /// Share of steps of a window that must increase the loss.
+        rho: f64 = 0.75,
+        /// Where each run starts; random means on the surface of the ball.
+        start: Start = Start::Random,
+        /// Compare the first loss with 0 instead of the start's, as auto-attack's code does.
+        zero_reference: bool = false,
+    }
+}
+
 macro_rules! attacks {
     ($($(#[$meta:meta])* $variant:ident,)*) => {
         /// An attack with its parameters; `pgd(steps=20, norm=l2)` in text, missing parameters at their defaults.
@@ -246,6 +288,10 @@ attacks! {
     Pgd,
     /// Iterated steps with momentum.
     Mim,
+    /// Step sizes that adapt themselves.
+    Apgd,
+    /// The same against one class after the other.
+    ApgdTargeted,
     /// Random search, no gradients.
     Square,
 }
@@ -272,6 +318,8 @@ impl Attack {
             Attack::Bim(a) => a.norm,
             Attack::Pgd(a) => a.norm,
             Attack::Mim(a) => a.norm,
+            Attack::Apgd(a) => a.norm,
+            Attack::ApgdTargeted(a) => a.norm,
             Attack::Square(a) => a.norm,
         }
     }
@@ -305,6 +353,15 @@ impl Attack {
             Attack::Mim(a) => positive("steps", a.steps)
                 .and(finite("step", a.step.number()))
                 .and(self.check("decay", a.decay, a.decay.is_finite() && a.decay >= 0.0, "at least 0")),
+            Attack::Apgd(a) => positive("steps", a.steps)
+                .and(positive("restarts", a.restarts))
+                .and(self.check("rho", a.rho, (0.0..=1.0).contains(&a.rho), "in [0, 1]"))
+                .and(self.only(&[Norm::Linf, Norm::L2])),
+            Attack::ApgdTargeted(a) => positive("steps", a.steps)
+                .and(positive("restarts", a.restarts))
+                .and(positive("targets", a.targets))
+                .and(self.check("rho", a.rho, (0.0..=1.0).contains(&a.rho), "in [0, 1]"))
+                .and(self.only(&[Norm::Linf, Norm::L2])),
             Attack::Square(a) => positive("queries", a.queries)
                 .and(positive("restarts", a.restarts))
                 .and(self.check("p_init", a.p_init, a.p_init > 0.0 && a.p_init <= 1.0, "in (0, 1]"))
@@ -347,6 +404,8 @@ impl Attack {
             Attack::Bim(a) => a.loss,
             Attack::Pgd(a) => a.loss,
             Attack::Mim(a) => a.loss,
+            Attack::Apgd(a) => a.loss,
+            Attack::ApgdTargeted(a) => return a.loss.check(classes, true),
             Attack::Square(a) => a.loss,
         };
         loss.check(classes, targeted)
@@ -360,6 +419,8 @@ impl Attack {
             Attack::Bim(a) => iterative::attack(&a.into(), c),
             Attack::Pgd(a) => iterative::attack(&a.into(), c),
             Attack::Mim(a) => iterative::attack(&a.into(), c),
+            Attack::Apgd(a) => apgd::attack(a, c),
+            Attack::ApgdTargeted(a) => apgd::targeted(a, c),
             Attack::Square(a) => square::attack(a, c),
         }
     }

@@ -23,6 +23,9 @@ fn panel() -> Vec<Attack> {
         "pgd(preset=torchattacks-default)",
         "mim(steps=6)",
         "mim(norm=l2, steps=6, loss=log_odds)",
+        "apgd(steps=12)",
+        "apgd(norm=l2, steps=12, loss=dlr, restarts=2)",
+        "apgd_t(steps=6, targets=3)",
         "square(queries=40)",
         "square(norm=l2, queries=40, rescale=true)",
     ]

@@ -1,3 +1,4 @@
 //! Attacks that use gradients.
 
+pub(crate) mod apgd;
 pub(crate) mod iterative;
