@@ -1,0 +1,141 @@
+//! Batches: samples gathered, varied and decoded in parallel, without allocating once every thread is warm.
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::{Augmentation, audio, image};
+use crate::stream::{Purpose, stream};
+use crate::{DataError, Dataset, Part};
+
+/// Buffers of one thread, kept between batches.
+#[derive(Default)]
+struct Scratch {
+    codes: Vec<u8>,
+    middle: Vec<u8>,
+    audio: Option<audio::Scratch>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+impl Dataset {
+    /// Writes samples as network input: `x` `[indices.len(), h, w, c]` real values on the grid, `y` their labels. `indices`
+    /// are positions within the split. Each sample depends on (seed, epoch, its id, augmentation) alone.
+    ///
+    /// Augmentation of the waveform needs a [`Part::Train`] sample: only those keep their audio.
+    ///
+    /// # Errors
+    /// [`DataError::Request`] on an index out of range, a wrong buffer length or an augmentation that does not suit the data.
+    #[expect(clippy::too_many_arguments, reason = "the coordinates of a batch, all needed, none derivable")]
+    pub fn fill_batch(
+        &self,
+        part: Part,
+        indices: &[u32],
+        epoch: u64,
+        seed: u64,
+        augmentation: &Augmentation,
+        x: &mut [f32],
+        y: &mut [u8],
+    ) -> Result<(), DataError> {
+        let sample_len = self.sample_len();
+        self.check_batch(part, indices, augmentation, x.len(), y)?;
+        x.par_chunks_exact_mut(sample_len).zip(indices).try_for_each(|(x, &index)| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let mut codes = std::mem::take(&mut scratch.codes);
+                codes.resize(sample_len, 0);
+                let done = self.sample(part, index as usize, epoch, seed, augmentation, scratch, &mut codes);
+                for (x, &code) in x.iter_mut().zip(&codes) {
+                    *x = self.grid.decode(code);
+                }
+                scratch.codes = codes;
+                done
+            })
+        })
+    }
+
+    /// As [`fill_batch`](Self::fill_batch), leaving the codes undecoded for integer kernels.
+    ///
+    /// # Errors
+    /// As [`fill_batch`](Self::fill_batch).
+    #[expect(clippy::too_many_arguments, reason = "the coordinates of a batch, all needed, none derivable")]
+    pub fn fill_codes(
+        &self,
+        part: Part,
+        indices: &[u32],
+        epoch: u64,
+        seed: u64,
+        augmentation: &Augmentation,
+        codes: &mut [u8],
+        y: &mut [u8],
+    ) -> Result<(), DataError> {
+        self.check_batch(part, indices, augmentation, codes.len(), y)?;
+        codes.par_chunks_exact_mut(self.sample_len()).zip(indices).try_for_each(|(codes, &index)| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                self.sample(part, index as usize, epoch, seed, augmentation, scratch, codes)
+            })
+        })
+    }
+
+    /// Checks a request and fills in the labels.
+    fn check_batch(
+        &self,
+        part: Part,
+        indices: &[u32],
+        augmentation: &Augmentation,
+        values: usize,
+        y: &mut [u8],
+    ) -> Result<(), DataError> {
+        augmentation.check(self)?;
+        if part != Part::Train && augmentation.varies_waveform() {
+            return Err(DataError::request("augmentation", "only training samples keep their waveform"));
+        }
+        let expected = indices.len() * self.sample_len();
+        if values != expected || y.len() != indices.len() {
+            let reason =
+                format!("{values} values and {} labels, {expected} and {} expected", y.len(), indices.len());
+            return Err(DataError::request("batch", reason));
+        }
+        let labels = &self.split(part).labels;
+        for (y, &index) in y.iter_mut().zip(indices) {
+            *y = *labels.get(index as usize).ok_or_else(|| {
+                DataError::request("batch index", format!("{index}, the split has {} samples", labels.len()))
+            })?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the coordinates of a sample, all needed, none derivable")]
+    fn sample(
+        &self,
+        part: Part,
+        index: usize,
+        epoch: u64,
+        seed: u64,
+        augmentation: &Augmentation,
+        scratch: &mut Scratch,
+        codes: &mut [u8],
+    ) -> Result<(), DataError> {
+        let split = self.split(part);
+        let sample_len = codes.len();
+        let clean = &split.codes[index * sample_len..(index + 1) * sample_len];
+        if augmentation.is_none() {
+            codes.copy_from_slice(clean);
+            return Ok(());
+        }
+        let mut rng = stream(seed, Purpose::Augmentation, [epoch, split.ids[index].into()]);
+        let Some(speech) = &self.speech else {
+            scratch.middle.resize(sample_len, 0);
+            image::vary(clean, self.shape, augmentation, &mut rng, &mut scratch.middle, codes);
+            return Ok(());
+        };
+        if augmentation.varies_waveform() {
+            let audio = scratch.audio.get_or_insert_with(|| audio::Scratch::new(speech));
+            audio::vary_waveform(speech.wave(index), speech, augmentation, &mut rng, audio, codes)?;
+        } else {
+            codes.copy_from_slice(clean);
+        }
+        audio::mask(codes, augmentation, self.grid.zero_point, &mut rng);
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! The five-fold task: the official Speech Commands v0.02 test set, cut by speakers, for those without the training archive.
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
+use super::assemble::{Item, Splits, assemble};
+use super::{CLASSES, audio, load_noise};
+use crate::error::read_file;
+use crate::{DataError, DataSearch, Dataset, Origin, Task};
+
+const FOLDER: &str = "speech_commands_test_set_v0.02";
+const LIST: &str = "gsc_v0.02_test.csv";
+
+/// One line of the list.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    file: String,
+    label: u8,
+    fold: u8,
+    duplicate_of: Option<String>,
+}
+
+/// Loads fold `fold` as the test split, `fold + 1 mod 5` as validation, the rest for training, from
+/// `DIR/speech_commands_test_set_v0.02` or DIR itself with `gsc_v0.02_test.csv` beside the word folders.
+pub(crate) fn load_five_fold(fold: u8, search: &DataSearch) -> Result<Dataset, DataError> {
+    let task = Task::SpeechCommands5Fold { fold };
+    if fold > 4 {
+        return Err(DataError::request("fold", format!("{fold}, 0 to 4 expected")));
+    }
+    let (dir, root) = search.find(&task, |root| {
+        [root.join(FOLDER), root.to_owned()]
+            .into_iter()
+            .find(|dir| dir.join(LIST).is_file())
+            .map(|dir| (dir, root.to_owned()))
+    })?;
+    let entries = read_list(&dir.join(LIST))?;
+    let duplicates = entries.iter().filter(|entry| entry.duplicate_of.is_some()).count();
+
+    let mut splits = Splits { train: Vec::new(), validation: Vec::new(), test: Vec::new() };
+    for (id, entry) in (0u32..).zip(&entries) {
+        let split = match (entry.fold + 5 - fold) % 5 {
+            0 => &mut splits.test,
+            1 => &mut splits.validation,
+            _ => &mut splits.train,
+        };
+        split.push(Item { source: existing(&dir, &entry.file), label: entry.label, id });
+    }
+    let noise = load_noise(&[
+        dir.join("_background_noise_"),
+        root.join("speech_commands_background_noise").join("_background_noise_"),
+        root.join("_background_noise_"),
+    ])?;
+    let recordings = noise.len();
+    let note = format!(
+        "Speech Commands v0.02, official test set only ({} clips), cut into five unofficial speaker-disjoint folds: test \
+         fold {fold}, validation fold {}. Not comparable with published results. {duplicates} clips repeat another \
+         clip's samples; they are kept, always in the same fold. Silence clips are cut from the same {recordings} \
+         background recordings that augmentation mixes in.",
+        entries.len(),
+        (fold + 1) % 5
+    );
+    let noise = noise.into_iter().map(|(_, samples)| samples).collect();
+    assemble(task.to_string(), Origin::OfficialSubset, note, &splits, noise, |path: &PathBuf| {
+        audio::read_clip(path)
+    })
+}
+
+/// The file as listed, or its twin with the other extension when only that exists.
+fn existing(dir: &Path, file: &str) -> PathBuf {
+    let listed = dir.join(file);
+    if listed.is_file() {
+        return listed;
+    }
+    let other = if file.ends_with(".flac") { "wav" } else { "flac" };
+    Some(listed.with_extension(other)).filter(|path| path.is_file()).unwrap_or(listed)
+}
+
+fn read_list(path: &Path) -> Result<Vec<Entry>, DataError> {
+    let bytes = read_file(path, 16 << 20)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|e| DataError::corrupt(path, e.valid_up_to() as u64, "not UTF-8 text"))?;
+    let mut offset = 0u64;
+    let mut lines = text.split_inclusive('\n').map(|line| {
+        let start = offset;
+        offset += line.len() as u64;
+        (start, line.trim_end_matches(['\n', '\r']))
+    });
+    let header = lines.next().map_or("", |(_, line)| line);
+    let columns: HashMap<&str, usize> = header.split(',').zip(0..).collect();
+    let column = |name: &str| {
+        let missing = || DataError::corrupt(path, 0, format!("no column `{name}` in `{header}`"));
+        columns.get(name).copied().ok_or_else(missing)
+    };
+    let (file, label12, label, fold5, duplicate) =
+        (column("file")?, column("label12")?, column("label")?, column("fold5")?, column("duplicate_of")?);
+
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut offsets = Vec::new();
+    for (start, line) in lines.filter(|(_, line)| !line.is_empty()) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let bad = |reason: String| DataError::corrupt(path, start, reason);
+        let field = |i: usize| fields.get(i).copied().ok_or_else(|| bad(format!("{} fields", fields.len())));
+        let name = field(file)?;
+        if name.is_empty() || !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(bad(format!("`{name}` is not a path inside the folder")));
+        }
+        let class = field(label12)?;
+        let class = class
+            .parse::<u8>()
+            .ok()
+            .filter(|class| usize::from(*class) < CLASSES.len())
+            .ok_or_else(|| bad(format!("label `{class}`, 0 to 11 expected")))?;
+        if field(label)? != CLASSES[usize::from(class)] {
+            return Err(bad(format!("label {class} is named `{}`", field(label)?)));
+        }
+        let fold = field(fold5)?;
+        let fold = fold
+            .parse::<u8>()
+            .ok()
+            .filter(|fold| *fold < 5)
+            .ok_or_else(|| bad(format!("fold `{fold}`, 0 to 4 expected")))?;
+        let duplicate_of = Some(field(duplicate)?).filter(|name| !name.is_empty()).map(str::to_owned);
+        entries.push(Entry { file: name.to_owned(), label: class, fold, duplicate_of });
+        offsets.push(start);
+    }
+    let folds: HashMap<&str, u8> = entries.iter().map(|entry| (entry.file.as_str(), entry.fold)).collect();
+    if folds.len() != entries.len() {
+        return Err(DataError::corrupt(path, 0, "a file is listed twice"));
+    }
+    for (entry, &start) in entries.iter().zip(&offsets) {
+        if let Some(original) = &entry.duplicate_of
+            && folds.get(original.as_str()) != Some(&entry.fold)
+        {
+            let reason = format!("`{}` repeats `{original}`, which is not in its fold", entry.file);
+            return Err(DataError::corrupt(path, start, reason));
+        }
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "file,label12,label,word,speaker,fold5,duplicate_of,rms,peak\n";
+
+    #[test]
+    fn list_errors_are_located() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LIST);
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_list(&path)
+        };
+        let good = format!("{HEADER}go/a.wav,1,go,go,s,2,,1,1\ngo/b.wav,1,go,go,s,2,go/a.wav,1,1\n");
+        assert_eq!(read(&good).unwrap().len(), 2);
+        for line in [
+            "../a.wav,1,go,go,s,2,,1,1",
+            "/etc/passwd,1,go,go,s,2,,1,1",
+            ",1,go,go,s,2,,1,1",
+            "go/a.wav,12,go,go,s,2,,1,1",
+            "go/a.wav,2,go,go,s,2,,1,1",
+            "go/a.wav,1,go,go,s,5,,1,1",
+            "go/a.wav,1",
+            "go/a.wav,1,go,go,s,2,go/absent.wav,1,1",
+        ] {
+            match read(&format!("{HEADER}{line}\n")).unwrap_err() {
+                DataError::Corrupt { offset, .. } => assert_eq!(offset, HEADER.len() as u64, "{line}"),
+                other => panic!("{line}: {other}"),
+            }
+        }
+        assert!(read("file,label\n").unwrap_err().to_string().contains("label12"));
+        assert!(read("").is_err());
+        std::fs::write(&path, [0xFF, 0xFE]).unwrap();
+        assert!(matches!(read_list(&path), Err(DataError::Corrupt { offset: 0, .. })));
+    }
+
+    #[test]
+    fn folds_of_a_tiny_copy() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join(FOLDER);
+        std::fs::create_dir_all(dir.join("go")).unwrap();
+        let mut list = HEADER.to_owned();
+        for fold in 0..5 {
+            let spec = hound::WavSpec {
+                channels: 1,
+                sample_rate: 16_000,
+                bits_per_sample: 16,
+                sample_format: hound::SampleFormat::Int,
+            };
+            let mut writer = hound::WavWriter::create(dir.join(format!("go/{fold}.wav")), spec).unwrap();
+            (0..8000).for_each(|i| writer.write_sample((i * (fold + 3) % 997) as i16).unwrap());
+            writer.finalize().unwrap();
+            // Listed as FLAC, present as WAV: both are official material.
+            list.push_str(&format!("go/{fold}.flac,1,go,go,s{fold},{fold},,1,1\n"));
+        }
+        std::fs::write(dir.join(LIST), list).unwrap();
+        let search = DataSearch { explicit: Some(root.path().to_owned()) };
+        let data = load_five_fold(4, &search).unwrap();
+        assert_eq!((&data.test.ids[..], &data.validation.ids[..]), (&[4][..], &[0][..]));
+        assert_eq!(data.train.ids, [1, 2, 3]);
+        assert_eq!(data.train.codes.len(), 3 * 490);
+        std::fs::remove_file(dir.join("go/2.wav")).unwrap();
+        assert!(load_five_fold(4, &search).unwrap_err().to_string().contains("2.flac"));
+    }
+}
