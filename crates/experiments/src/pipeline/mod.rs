@@ -1,0 +1,288 @@
+//! What a study asks of the model-facing libraries, and the plain data that goes through it.
+//!
+//! Stages, caching and reports see only the [`Engine`] trait and the types here. The engine behind `ternion` is
+//! [`Pipeline`]; tests of the stages use one that computes nothing.
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::StudyError;
+use crate::recipe::{AttackPart, Recipe};
+
+/// A task of a recipe with the fold held out, if it is a cross-validation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Task {
+    /// Task by name.
+    pub name: String,
+    /// Embedded task that stands in when the data are not found.
+    pub fallback: String,
+    /// Fold held out.
+    pub fold: Option<u32>,
+}
+
+/// What a dataset is, without its samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataCard {
+    /// Name of the task that was loaded.
+    pub name: String,
+    /// SHA-256 over the content.
+    pub checksum: String,
+    /// `official`, `official subset` or `embedded`.
+    pub origin: String,
+    /// Whether generated data stand in for the data asked for.
+    pub embedded: bool,
+    /// What a reader must know about it.
+    pub note: String,
+    /// Height, width and channels of one sample.
+    pub shape: [usize; 3],
+    /// Real size of one input code.
+    pub scale: f32,
+    /// Input code of the real value 0.
+    pub zero_point: u8,
+    /// Class names.
+    pub classes: Vec<String>,
+    /// Samples in the training, validation and test splits.
+    pub counts: [usize; 3],
+    /// Identifiers of the test samples in the split's order.
+    #[serde(skip)]
+    pub test_ids: Vec<u32>,
+}
+
+/// What a network is, without its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkCard {
+    /// The network's description; part of the training stage's key.
+    pub description: serde_json::Value,
+    /// Multiply-accumulates per sample.
+    pub macs: u64,
+    /// Trainable and state values.
+    pub parameters: u64,
+}
+
+/// One independent experiment: a recipe on one task with one seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The recipe, resolved for the profile.
+    pub recipe: &'a Recipe,
+    /// Its task and fold.
+    pub task: &'a Task,
+    /// The data found for it.
+    pub data: &'a DataCard,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// Clean accuracy on the test split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Samples measured.
+    pub samples: usize,
+    /// Samples classified correctly.
+    pub correct: usize,
+    /// Per class: correct and total.
+    pub per_class: Vec<[usize; 2]>,
+}
+
+/// One sample under one attack at every perturbation size: a line of a part file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Identifier of the sample.
+    pub id: u32,
+    /// True class.
+    pub label: u8,
+    /// Class predicted without an attack.
+    pub predicted: u8,
+    /// One outcome per perturbation size, in the recipe's order.
+    pub outcomes: Vec<Outcome>,
+    /// Kept for the first few samples, to be shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub example: Option<Example>,
+}
+
+/// What an attack did to one sample within one perturbation size.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Largest perturbation allowed.
+    pub eps: f64,
+    /// Still classified correctly.
+    pub robust: bool,
+    /// Forward passes spent.
+    pub queries: u64,
+    /// Size of the perturbation found, in the attack's norm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distance: Option<f64>,
+}
+
+/// An adversarial example with what it was made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// Identifier of the sample.
+    pub id: u32,
+    /// Perturbation size as written in the recipe.
+    pub eps: String,
+    /// True class.
+    pub label: u8,
+    /// Class predicted for the clean sample.
+    pub predicted: u8,
+    /// Class predicted for the adversarial sample.
+    pub adversarial: u8,
+    /// The clean sample's codes.
+    pub clean_codes: Vec<u8>,
+    /// The adversarial sample on the same scale, not rounded to codes.
+    pub adversarial_codes: Vec<f32>,
+}
+
+/// Robust accuracy under one attack at one size, as the audit sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The attack's text form.
+    pub attack: String,
+    /// Perturbation size.
+    pub eps: f64,
+    /// Samples attacked.
+    pub samples: usize,
+    /// Samples still classified correctly.
+    pub correct: usize,
+}
+
+/// The audit's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditReport {
+    /// `sound`, `masked` or `inconclusive`.
+    pub verdict: String,
+    /// What it rests on.
+    pub findings: Vec<Finding>,
+}
+
+/// One check of the audit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The check's name.
+    pub check: String,
+    /// Whether it speaks against the measured robustness.
+    pub suspicious: bool,
+    /// The measured number.
+    pub value: f64,
+    /// What the number means, in a sentence.
+    pub sentence: String,
+}
+
+/// What ships, and how it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Whether the network was lowered to an integer program; otherwise the sizes are those of its f32 values.
+    pub integer: bool,
+    /// Why it was not lowered, or what its equivalence to the trained network rests on.
+    pub note: String,
+    /// Bytes of flash: weights, tables and code.
+    pub flash: u64,
+    /// Bytes of RAM at the peak.
+    pub ram: u64,
+    /// Test samples run on the integer program.
+    pub samples: usize,
+    /// Samples it classified correctly.
+    pub correct: usize,
+    /// Samples on which it agrees with the trained network.
+    pub agree: usize,
+}
+
+/// One epoch of training: a line of `history.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Epoch, from 1.
+    pub epoch: u32,
+    /// Mean training loss, penalties included.
+    pub loss: f64,
+    /// Mean Jacobian penalty, without its weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jacobian: Option<f64>,
+    /// Training accuracy.
+    pub accuracy: f64,
+    /// Accuracy on the validation split, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<f64>,
+    /// Learning rate at the epoch's end.
+    pub lr: f64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Name of the trained model's file in a training stage's folder.
+pub const MODEL_FILE: &str = "model.qnn";
+/// Name of the training history's file: one [`EpochRecord`] per line.
+pub const HISTORY_FILE: &str = "history.jsonl";
+
+/// Told how far a stage has got: steps done, steps in all, current figures.
+pub type Tick<'a> = &'a dyn Fn(u64, u64, &str);
+
+/// The model-facing side of a study. Every method is deterministic in its arguments.
+pub trait Engine {
+    /// Finds and verifies the data of a task.
+    ///
+    /// # Errors
+    /// If neither the data nor its stand-in can be loaded.
+    fn data(&self, task: &Task) -> Result<DataCard, StudyError>;
+
+    /// Describes the network a job trains.
+    ///
+    /// # Errors
+    /// If the recipe names no network of the zoo, or wrong quantizers.
+    fn network(&self, job: &Job<'_>) -> Result<NetworkCard, StudyError>;
+
+    /// Checks an attack's text form; returns its canonical form and the forward passes it may spend per sample and size.
+    ///
+    /// # Errors
+    /// If the text names no attack or wrong parameters.
+    fn attack_form(&self, text: &str) -> Result<(String, u64), StudyError>;
+
+    /// Trains, leaving [`MODEL_FILE`] and [`HISTORY_FILE`] in `work`; continues from a checkpoint found there.
+    ///
+    /// # Errors
+    /// If training fails or a file cannot be written.
+    fn train(&self, job: &Job<'_>, work: &Path, tick: Tick<'_>) -> Result<(), StudyError>;
+
+    /// Measures clean accuracy on the test samples `ids`.
+    ///
+    /// # Errors
+    /// If the model cannot be read or run.
+    fn evaluate(&self, job: &Job<'_>, model: &Path, ids: &[u32], tick: Tick<'_>) -> Result<Evaluation, StudyError>;
+
+    /// Attacks the test samples `ids`, keeping examples of those also in `keep`. Nothing about a sample depends on the others.
+    ///
+    /// # Errors
+    /// If the model cannot be read or the attack refuses it.
+    fn attack(
+        &self,
+        job: &Job<'_>,
+        model: &Path,
+        attack: &AttackPart,
+        ids: &[u32],
+        keep: &[u32],
+    ) -> Result<Vec<SampleRecord>, StudyError>;
+
+    /// Checks whether the measured robustness can be believed.
+    ///
+    /// # Errors
+    /// If the model cannot be read or run.
+    fn audit(
+        &self,
+        job: &Job<'_>,
+        model: &Path,
+        ids: &[u32],
+        evidence: &[Evidence],
+        tick: Tick<'_>,
+    ) -> Result<AuditReport, StudyError>;
+
+    /// Lowers, measures and stores the integer program in `work`, and runs it on the test samples `ids`.
+    ///
+    /// # Errors
+    /// If lowering fails for another reason than a float network.
+    fn deploy(
+        &self,
+        job: &Job<'_>,
+        model: &Path,
+        work: &Path,
+        ids: &[u32],
+        tick: Tick<'_>,
+    ) -> Result<Deployment, StudyError>;
+}

@@ -1,0 +1,105 @@
+//! Curves over perturbation size and over training.
+use std::path::Path;
+
+use super::artefact;
+use super::chart::{Chart, Point, Series, percent_ticks, round_ticks};
+use super::view::{Line, Table, percent, with_interval};
+use crate::error::StudyError;
+use crate::pipeline::EpochRecord;
+
+/// One chart per attack: accuracy against perturbation size, one line per recipe, with Wilson's intervals as bands.
+pub(super) fn eps_charts(table: &Table<'_>) -> Vec<String> {
+    let mut charts = Vec::new();
+    for column in &table.columns {
+        let mut sizes: Vec<(f64, String)> = table.lines.iter().flat_map(|l| l.sizes(&column.attack)).collect();
+        sizes.push((0.0, "0".to_owned()));
+        sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
+        sizes.dedup_by(|a, b| a.1 == b.1);
+        // Evenly spaced: sizes are chosen as powers of two and a linear axis would crowd the small ones.
+        let place = |text: &str| sizes.iter().position(|s| s.1 == text).unwrap_or(0) as f64;
+        let series = table.lines.iter().enumerate().map(|(colour, line)| {
+            let mut points = Vec::new();
+            for (_, text) in &sizes {
+                let accuracy = if text == "0" { line.clean.clone() } else { line.under(&column.attack, text) };
+                if let Some(a) = accuracy {
+                    let tip = format!(
+                        "{}, {} eps {text}: {} %, {} samples",
+                        line.title,
+                        column.short(),
+                        with_interval(&a),
+                        a.samples
+                    );
+                    points.push(Point { x: place(text), y: a.value, interval: Some((a.lo, a.hi)), tip });
+                }
+            }
+            Series { colour, dashed: false, points }
+        });
+        let role = column.role.map(|r| format!(" ({r})")).unwrap_or_default();
+        let title = format!("{}{role}", column.short());
+        let chart = Chart {
+            title: &title,
+            x_label: "eps",
+            y_label: "accuracy, %",
+            x_ticks: sizes.iter().map(|s| (place(&s.1), s.1.clone())).collect(),
+            y_ticks: percent_ticks(),
+            series: series.filter(|s| s.points.len() > 1).collect(),
+        };
+        charts.push(chart.svg());
+    }
+    charts
+}
+
+/// Loss and accuracy over the epochs of every run that kept a history.
+pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<String>, StudyError> {
+    let mut runs: Vec<(usize, &Line<'_>, Vec<EpochRecord>)> = Vec::new();
+    for (colour, line) in table.lines.iter().enumerate() {
+        let mut seen = Vec::new();
+        for row in &line.rows {
+            let name = row.run_name();
+            if !seen.contains(&name) {
+                seen.push(name);
+                if let Some(history) = artefact::history(out, row)?.filter(|h| !h.is_empty()) {
+                    runs.push((colour, line, history));
+                }
+            }
+        }
+    }
+    let Some(epochs) = runs.iter().filter_map(|(_, _, h)| h.last()).map(|r| r.epoch).max() else {
+        return Ok(Vec::new());
+    };
+    let highest = runs.iter().flat_map(|(_, _, h)| h).map(|r| r.loss).filter(|l| l.is_finite()).fold(0.0, f64::max);
+    let curve = |value: &dyn Fn(&EpochRecord) -> Option<f64>, dashed: bool| -> Vec<Series> {
+        let one = |(colour, line, history): &(usize, &Line<'_>, Vec<EpochRecord>)| {
+            let points = history.iter().filter_map(|r| {
+                let y = value(r).filter(|y| y.is_finite())?;
+                let tip = format!(
+                    "{}, epoch {}: loss {:.4}, training accuracy {} %",
+                    line.title,
+                    r.epoch,
+                    r.loss,
+                    percent(r.accuracy)
+                );
+                Some(Point { x: f64::from(r.epoch), y, interval: None, tip })
+            });
+            Series { colour: *colour, dashed, points: points.collect() }
+        };
+        runs.iter().map(one).filter(|s| !s.points.is_empty()).collect()
+    };
+    let x_ticks: Vec<(f64, String)> = round_ticks(f64::from(epochs))
+        .into_iter()
+        .filter(|t| t.0.fract() == 0.0)
+        .map(|t| (t.0, format!("{}", t.0)))
+        .collect();
+    let accuracy = {
+        let mut series = curve(&|r| Some(r.accuracy), true);
+        series.extend(curve(&|r| r.validation, false));
+        series
+    };
+    let chart = |title, y_label, y_ticks, series| {
+        Chart { title, x_label: "epoch", y_label, x_ticks: x_ticks.clone(), y_ticks, series }.svg()
+    };
+    Ok(vec![
+        chart("training loss, penalties included", "loss", round_ticks(highest), curve(&|r| Some(r.loss), false)),
+        chart("accuracy: validation (solid), training (dashed)", "accuracy, %", percent_ticks(), accuracy),
+    ])
+}

@@ -1,0 +1,43 @@
+//! Rough durations for `--dry-run`: multiply-accumulates over a rate measured once on two cores.
+use crate::pipeline::NetworkCard;
+use crate::recipe::Recipe;
+
+/// Multiply-accumulates per second and thread of training in float, measured on `stq_image_s`.
+const TRAIN_RATE: f64 = 28e9;
+/// Multiply-accumulates per second and thread of forward passes.
+const FORWARD_RATE: f64 = 25e9;
+/// A training step costs this many forward passes.
+const STEP_PASSES: f64 = 3.0;
+/// A step with a Jacobian penalty costs this many plain ones.
+const JACOBIAN_FACTOR: f64 = 2.3;
+/// Forward passes per sample that the audit may spend.
+const AUDIT_PASSES: f64 = 2000.0;
+
+/// Estimated seconds of a run's stages.
+pub(super) struct Estimate<'a> {
+    recipe: &'a Recipe,
+    macs: f64,
+    threads: f64,
+}
+
+impl<'a> Estimate<'a> {
+    pub(super) fn new(recipe: &'a Recipe, network: &NetworkCard) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        Self { recipe, macs: network.macs as f64, threads }
+    }
+
+    pub(super) fn train(&self, samples: usize) -> f64 {
+        let epochs = f64::from(self.recipe.schedule.epochs);
+        let every = self.recipe.jacobian.iter().map(|term| f64::from(term.every)).reduce(f64::min);
+        let factor = every.map_or(1.0, |every| 1.0 + (JACOBIAN_FACTOR - 1.0) / every);
+        samples as f64 * epochs * self.macs * STEP_PASSES * factor / (TRAIN_RATE * self.threads)
+    }
+
+    pub(super) fn forward(&self, samples: usize, passes: f64) -> f64 {
+        samples as f64 * passes * self.macs / (FORWARD_RATE * self.threads)
+    }
+
+    pub(super) fn audit(&self, samples: usize) -> f64 {
+        self.forward(samples, AUDIT_PASSES)
+    }
+}
