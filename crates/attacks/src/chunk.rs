@@ -170,10 +170,14 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
     pub(crate) fn gradient(&mut self, loss: Loss) -> Result<(), AttackError> {
         let (n, k, d) = (self.active.len(), self.k, self.d);
         let (active, aims, values) = (&self.active, &self.aims, &mut self.values);
+        // An averaging model asks once per pass: the loss is the mean over them, as the gradient is.
+        let mut passes = 0;
+        values.fill(0.0);
         let mut cotangent = |z: &[T], cot: &mut [T]| {
+            passes += 1;
             let rows = z.chunks_exact(k).zip(cot.chunks_exact_mut(k));
             for (((z, cot), &s), value) in rows.zip(active).zip(values.iter_mut()) {
-                *value = loss.cotangent(z, aims[s], cot);
+                *value += loss.cotangent(z, aims[s], cot);
             }
         };
         let model = self
@@ -182,6 +186,9 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
             .ok_or_else(|| AttackError::NeedsGradients { attack: loss.to_string() })?;
         let (logits, grad) = (&mut self.logits[..n * k], &mut self.grad[..n * d]);
         model.logits_vjp(&self.probe[..n * d], &mut cotangent, logits, grad)?;
+        if passes > 1 {
+            values.iter_mut().for_each(|v| *v /= f64::from(passes));
+        }
         // A gradient that is not a number says nothing: the coordinate stays where it is, as in ART.
         for g in grad.iter_mut().filter(|g| !g.to_f64().is_finite()) {
             *g = T::ZERO;

@@ -3,6 +3,7 @@
 //! [`model`] what may be asked; [`spec`] which attack; [`run()`] the loop; [`outcome`] the records; [`mod@loss`] what is maximised.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 mod black;
 mod chunk;
 pub mod error;
@@ -17,7 +18,9 @@ pub mod spec;
 pub mod stats;
 mod text;
 mod white;
+mod wrap;
 
+pub use audit::{AuditOptions, AuditReport, Verdict, audit};
 pub use error::{AttackError, ModelError, ParseError};
 pub use geometry::{InputBox, Norm};
 pub use loss::{Goal, Loss};
@@ -26,3 +29,4 @@ pub use outcome::{Outcome, Record, worst_case};
 pub use run::{Options, Progress, Samples, run};
 pub use spec::{Apgd, ApgdTargeted, Attack, Bim, Fgsm, Keep, Mim, Noise, Pgd, Square, Start, Step};
 pub use stats::Rate;
+pub use wrap::{Eot, Rescaled};

@@ -32,8 +32,8 @@ pub trait Classifier<T: Real = f32> {
 pub trait Differentiable<T: Real = f32>: Classifier<T> {
     /// Vector-Jacobian product: one forward pass, then `grad = d(sum_i cot_i . z_i)/dx`.
     ///
-    /// `cotangent(logits, cot)` is called exactly once, with all `n` rows of both, after the forward pass;
-    /// it may rely on `cot` holding zeros. Row `i` of `grad` (`[n, input_len]`) depends on row `i` of `x` alone.
+    /// `cotangent(logits, cot)` is called after the forward pass with all `n` rows of both and overwrites `cot`; a model
+    /// that averages over passes calls it once for each. Row `i` of `grad` (`[n, input_len]`) depends on row `i` of `x` alone.
     ///
     /// # Errors
     /// When the buffers disagree or the model itself fails.

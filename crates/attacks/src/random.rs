@@ -1,13 +1,13 @@
 //! Everything random in an attack: a pure function of (seed, what for, sample id, index).
 
 use kernels::Real;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use qtensor::stream::{ChaCha8Rng, Purpose};
+use rand::Rng;
 use rand_distr::StandardNormal;
 
 use crate::geometry::Norm;
 
-/// What a stream is drawn for.
+/// What in an attack a stream is drawn for. Part of every result: add, never renumber.
 #[derive(Debug, Clone, Copy)]
 #[repr(u64)]
 pub(crate) enum Draw {
@@ -19,11 +19,7 @@ pub(crate) enum Draw {
 
 /// The stream of one sample, keyed so that neither batch composition nor order can change it.
 pub(crate) fn stream(seed: u64, draw: Draw, id: u32, index: u64) -> ChaCha8Rng {
-    let mut key = [0u8; 32];
-    for (word, part) in key.chunks_exact_mut(8).zip([seed, draw as u64, u64::from(id), index]) {
-        word.copy_from_slice(&part.to_le_bytes());
-    }
-    ChaCha8Rng::from_seed(key)
+    qtensor::stream::stream(seed, Purpose::Attack, &[draw as u64, u64::from(id), index])
 }
 
 /// Uniform in [0, 1) with 53 bits.

@@ -5,7 +5,7 @@
 //! code, signs that would change nothing are redrawn instead of wasting a query.
 
 use kernels::Real;
-use rand_chacha::ChaCha8Rng;
+use qtensor::stream::ChaCha8Rng;
 
 use crate::chunk::Chunk;
 use crate::error::AttackError;

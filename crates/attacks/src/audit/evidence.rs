@@ -1,0 +1,246 @@
+//! Checks of attacks against each other: the audit's own runs, joined by the outcomes it was given, compared sample by sample.
+
+use std::collections::HashSet;
+
+use kernels::Real;
+
+use super::{AuditOptions, Check, Finding};
+use crate::error::AttackError;
+use crate::geometry::{InputBox, Norm};
+use crate::loss::Loss;
+use crate::model::Access;
+use crate::outcome::Outcome;
+use crate::run::{Options, Samples, run};
+use crate::spec::{Apgd, Attack, Bim, Fgsm, Keep, Noise, Pgd, Square, Step};
+use crate::stats::Rate;
+
+/// Which samples an attack broke.
+type Broken = Vec<bool>;
+
+/// Share of samples (at least one) on which two attacks may disagree by luck.
+const TOLERANCE: f64 = 0.02;
+/// Share that more effort may still break before the evidence counts as unfinished.
+const UNFINISHED: f64 = 0.05;
+
+/// What every attack broke, by sample.
+pub(super) struct Evidence {
+    correct: Broken,
+    noise: Broken,
+    black: Broken,
+    gradients: Option<Gradients>,
+    transfer: Option<Broken>,
+    /// Worst case of the outcomes given; `None` when none matches.
+    claimed: Option<Broken>,
+}
+
+/// What gradient attacks broke.
+struct Gradients {
+    single: Broken,
+    frozen: usize,
+    /// Iterated attacks with the audited loss, all restarts.
+    iterated: Broken,
+    first_restart: Broken,
+    /// Five restarts of the same attack, the first included.
+    restarts: Broken,
+    more_steps: Broken,
+    /// Losses that cannot saturate.
+    unsaturated: Broken,
+    /// Everything that used gradients, with what was given.
+    all: Broken,
+    unbounded: Broken,
+    /// Robust counts at half, one and two eps.
+    curve: [usize; 3],
+}
+
+/// Runs attacks on the audited samples.
+struct Runner<'r, 'm, 's, T: Real> {
+    model: &'r mut Access<'m, T>,
+    samples: &'r Samples<'s, T>,
+    bounds: &'r InputBox,
+    options: &'r AuditOptions,
+}
+
+impl<T: Real> Runner<'_, '_, '_, T> {
+    fn run(&mut self, attack: impl Into<Attack>, eps: &[f32]) -> Result<Vec<Outcome<T>>, AttackError> {
+        let mut options = Options { batch: self.options.batch, ..Options::default() };
+        let (model, seed) = (self.model.reborrow(), self.options.seed);
+        run(&attack.into(), model, self.samples, eps, self.bounds, seed, &mut options)
+    }
+
+    fn broken(&mut self, attack: impl Into<Attack>) -> Result<Broken, AttackError> {
+        Ok(broken(&self.run(attack, &[self.options.eps])?[0]))
+    }
+}
+
+fn broken<T: Real>(outcome: &Outcome<T>) -> Broken {
+    outcome.records.iter().map(|r| r.clean_correct && !r.adversarial_correct).collect()
+}
+
+fn union(into: &mut Broken, other: &[bool]) {
+    into.iter_mut().zip(other).for_each(|(a, b)| *a |= b);
+}
+
+impl Evidence {
+    pub(super) fn gather<T: Real>(
+        model: &mut Access<'_, T>,
+        surrogate: Option<Access<'_, T>>,
+        samples: &Samples<'_, T>,
+        bounds: &InputBox,
+        outcomes: &[Outcome<T>],
+        options: &AuditOptions,
+    ) -> Result<Self, AttackError> {
+        let norm = options.norm;
+        let mut runner = Runner { model, samples, bounds, options };
+        let noise = runner.run(Noise { norm, draws: options.draws, loss: Loss::Margin }, &[options.eps])?;
+        let correct = noise[0].records.iter().map(|r| r.clean_correct).collect();
+        let square = Square { norm, queries: options.queries, rescale: true, ..Square::default() };
+        let mut black = runner.broken(square)?;
+        let gradients = match runner.model.differentiable() {
+            None => None,
+            Some(_) => Some(Gradients::gather(&mut runner)?),
+        };
+        let transfer = match surrogate {
+            None => None,
+            Some(surrogate) => Some(transferred(&mut runner, surrogate)?),
+        };
+        let mut evidence =
+            Self { correct, noise: broken(&noise[0]), black: Vec::new(), gradients, transfer, claimed: None };
+        for outcome in outcomes.iter().filter(|o| o.norm == norm && o.eps == options.eps && !o.targeted) {
+            let given = aligned(outcome, samples.ids);
+            union(evidence.claimed.get_or_insert_with(|| vec![false; given.len()]), &given);
+            match &mut evidence.gradients {
+                Some(g) if outcome.attack.needs_gradients() => union(&mut g.all, &given),
+                _ => union(&mut black, &given),
+            }
+        }
+        evidence.black = black;
+        Ok(evidence)
+    }
+
+    /// Clean accuracy and worst-case robust accuracy.
+    pub(super) fn rates(&self) -> (Rate, Rate) {
+        let worst = self.worst();
+        let robust = self.correct.iter().zip(worst).map(|(c, b)| *c && !b);
+        (Rate::of(self.correct.iter().copied()), Rate::of(robust))
+    }
+
+    fn worst(&self) -> Broken {
+        let mut worst = self.noise.clone();
+        union(&mut worst, &self.black);
+        if let Some(g) = &self.gradients {
+            union(&mut worst, &g.all);
+        }
+        if let Some(transfer) = &self.transfer {
+            union(&mut worst, transfer);
+        }
+        worst
+    }
+
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let n = self.correct.iter().filter(|c| **c).count().max(1);
+        let share = |count: usize| count as f64 / n as f64;
+        let only = |these: &[bool], not: &[bool]| {
+            share(these.iter().zip(not).zip(&self.correct).filter(|((a, b), c)| **a && !**b && **c).count())
+        };
+        // One sample is always allowed: with few samples a single lucky search must not decide.
+        let luck = TOLERANCE.max(share(1));
+        let mut strong = self.black.clone();
+        let mut out = Vec::new();
+        if let Some(g) = &self.gradients {
+            union(&mut strong, &g.all);
+            out.push(Check::FrozenIterates.finding(share(g.frozen), TOLERANCE));
+            out.push(Check::SingleStep.finding(only(&g.single, &g.iterated), luck));
+            out.push(Check::BlackBox.finding(only(&self.black, &g.all), luck));
+            out.push(Check::LossChoice.finding(only(&g.unsaturated, &g.iterated), UNFINISHED.max(share(1))));
+            let standing = g.unbounded.iter().zip(&self.correct).filter(|(b, c)| **c && !**b).count();
+            out.push(Check::Unbounded.finding(share(standing), luck));
+            let [half, one, two] = g.curve;
+            let rise = one.saturating_sub(half).max(two.saturating_sub(one));
+            out.push(Check::Monotone.finding(share(rise), luck));
+            out.push(Check::MoreSteps.finding(only(&g.more_steps, &g.iterated), UNFINISHED.max(share(1))));
+            out.push(Check::Restarts.finding(only(&g.restarts, &g.first_restart), UNFINISHED.max(share(1))));
+            if let Some(transfer) = &self.transfer {
+                out.push(Check::Transfer.finding(only(transfer, &g.all), luck));
+            }
+        }
+        out.push(Check::RandomNoise.finding(only(&self.noise, &strong), luck));
+        if let Some(claimed) = &self.claimed {
+            out.push(Check::Claim.finding(only(&self.worst(), claimed), luck));
+        }
+        out
+    }
+}
+
+impl Gradients {
+    fn gather<T: Real>(r: &mut Runner<'_, '_, '_, T>) -> Result<Self, AttackError> {
+        let AuditOptions { norm, loss, steps, eps, .. } = *r.options;
+        let pgd = |steps, restarts| Pgd { norm, loss, steps, restarts, step: Step::Relative(0.1), ..Pgd::default() };
+        let single = r.broken(Fgsm { norm, loss })?;
+        let step = Step::Relative(2.5 / steps.max(1) as f64);
+        let bim = r.run(Bim { norm, loss, steps, step, keep: Keep::Last }, &[eps])?.remove(0);
+        let frozen = bim.records.iter().filter(|r| r.clean_correct && r.norm == 0.0).count();
+        let curve = r.run(pgd(steps, 1), &[0.5 * eps, eps, 2.0 * eps])?;
+        let first_restart = broken(&curve[1]);
+        let counts = [0, 1, 2].map(|i| curve[i].robust_accuracy().count);
+        let apgd = |loss| Apgd { norm, loss, steps: 2 * steps, ..Apgd::default() };
+        let restarts = r.broken(pgd(steps, 5))?;
+        let mut iterated = restarts.clone();
+        union(&mut iterated, &broken(&bim));
+        union(&mut iterated, &r.broken(apgd(loss))?);
+        let ratio = if r.model.classifier().classes() < 3 { Loss::Margin } else { Loss::Dlr };
+        let mut unsaturated = r.broken(apgd(ratio))?;
+        union(&mut unsaturated, &r.broken(apgd(Loss::LogOdds))?);
+        // The whole box is an L-infinity ball; the step must be able to cross it more than once.
+        let whole = Pgd { step: Step::Relative(0.1), steps: 2 * steps.max(20), norm: Norm::Linf, ..pgd(1, 1) };
+        let unbounded = broken(&r.run(whole, &[r.bounds.width()])?[0]);
+        let more_steps = r.broken(pgd(4 * steps, 1))?;
+        let mut all = iterated.clone();
+        for part in [&single, &unsaturated, &more_steps] {
+            union(&mut all, part);
+        }
+        Ok(Self {
+            single,
+            frozen,
+            first_restart,
+            restarts,
+            iterated,
+            more_steps,
+            unsaturated,
+            all,
+            unbounded,
+            curve: counts,
+        })
+    }
+}
+
+/// Which samples the surrogate's adversarial examples break on the audited model.
+fn transferred<T: Real>(
+    r: &mut Runner<'_, '_, '_, T>,
+    mut surrogate: Access<'_, T>,
+) -> Result<Broken, AttackError> {
+    let AuditOptions { norm, steps, eps, seed, batch, .. } = *r.options;
+    // Crafted to the end with a margin to spare: an example at the surrogate's boundary transfers badly.
+    let mut options = Options {
+        batch,
+        early_exit: false,
+        attack_misclassified: true,
+        keep_adversarial: true,
+        ..Options::default()
+    };
+    let attack: Attack = if surrogate.differentiable().is_some() {
+        Pgd { norm, steps, restarts: 1, step: Step::Relative(0.1), loss: Loss::Margin, ..Pgd::default() }.into()
+    } else {
+        Square { norm, queries: r.options.queries, rescale: true, ..Square::default() }.into()
+    };
+    let crafted = run(&attack, surrogate, r.samples, &[eps], r.bounds, seed, &mut options)?;
+    match crafted[0].transfer(r.model.reborrow(), r.samples, batch)? {
+        Some(outcome) => Ok(broken(&outcome)),
+        None => Ok(vec![false; r.samples.len()]),
+    }
+}
+
+/// What an outcome broke, in the order of `ids`; samples it does not know count as not broken.
+fn aligned<T: Real>(outcome: &Outcome<T>, ids: &[u32]) -> Broken {
+    let broken: HashSet<u32> = outcome.broken().map(|r| r.id).collect();
+    ids.iter().map(|id| broken.contains(id)).collect()
+}
