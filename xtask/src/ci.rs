@@ -46,7 +46,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", why: "no lint", work: Work::Cargo("clippy --locked --workspace --all-targets -- -D warnings", &[]) },
     Step { name: "doc", why: "documentation without broken links", work: Work::Cargo("doc --locked --workspace --no-deps", &[("RUSTDOCFLAGS", "-D warnings")]) },
     Step { name: "test", why: "the README's test command", work: Work::Own(TEST_COMMAND, test) },
-    Step { name: "benches", why: "each bench runs once", work: Work::Cargo("test --locked -p benches --benches", &[]) },
+    Step { name: "benches", why: "each bench runs once", work: Work::Cargo("test --locked --workspace --bench *", &[]) },
     Step { name: "smoke", why: "the whole study in small, as a machine without data sees it", work: Work::Own("cargo xtask reproduce --profile smoke --out TARGET/ci-smoke", smoke) },
     Step { name: "conformance", why: "reference vectors of other libraries, where $TERNION_ORACLE holds them", work: Work::Own("cargo xtask conformance --dir $TERNION_ORACLE", conformance) },
 ];
