@@ -14,7 +14,7 @@ struct Confined {
 #[rustfmt::skip]
 const CONFINED: &[Confined] = &[
     Confined { name: "bincode", req: Some("=2.0.1"), users: &["qnn"], why: "3.0.0 does not compile by design, and one codec module keeps the format replaceable" },
-    Confined { name: "gemm", req: None, users: &["kernels"], why: "float results differ between GEMM libraries, so there is one place that chooses" },
+    Confined { name: "gemm", req: None, users: &["kernels", "benches"], why: "float results differ between GEMM libraries, so one place chooses and benches compare" },
     Confined { name: "clap", req: None, users: &["ternion"], why: "only the command line parses arguments" },
     Confined { name: "indicatif", req: None, users: &["ternion"], why: "libraries report progress, the command line draws it" },
 ];
