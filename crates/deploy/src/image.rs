@@ -1,0 +1,213 @@
+//! Writing a program as the flat image [`crate::rt`] runs, and reading one back.
+
+use crate::DeployError;
+use crate::arena;
+use crate::epilogue::{Affine, IntegerEpilogue};
+use crate::program::{Branch, Element, Epilogue, Linear, Program, StepOp, Weights, Window};
+use crate::rt::{self, HEADER_BYTES, Image, MAGIC, VERSION};
+
+/// The image of a program; its layout is described in `rt/format.rs` and `rt/record.rs`.
+///
+/// # Errors
+/// Sizes beyond the format's 16-bit input sizes or 32-bit offsets.
+pub fn write_image(program: &Program) -> Result<Vec<u8>, DeployError> {
+    let plan = arena::plan(program);
+    let mut writer = Writer { offsets: plan.offsets, ..Writer::default() };
+    for step in &program.steps {
+        writer.step(program, &step.op)?;
+    }
+    let Writer { mut records, mut data, fixups, offsets, .. } = writer;
+    let base = HEADER_BYTES + records.len();
+    for fixup in fixups {
+        match fixup {
+            Fixup::Record { at, target } => {
+                records[at..at + 4].copy_from_slice(&size("the image", base + target)?.to_le_bytes());
+            }
+            Fixup::Table { at, target } => {
+                data[at..at + 8].copy_from_slice(&((base + target) as i64).to_le_bytes());
+            }
+        }
+    }
+    let mut image = Vec::with_capacity(base + data.len());
+    image.extend(MAGIC);
+    image.extend(VERSION.to_le_bytes());
+    image.extend([0; 2]);
+    image.extend(size("the image", base + data.len())?.to_le_bytes());
+    image.extend([0; 4]);
+    for n in program.input.into_iter().chain([program.classes]) {
+        image
+            .extend(u16::try_from(n).map_err(|_| DeployError::TooLarge { what: "the input" })?.to_le_bytes());
+    }
+    image.extend(program.grid.scale.to_le_bytes());
+    image.extend([program.grid.zero_point, 0, 0, 0]);
+    for n in [plan.peak, offsets[0], program.steps.len()] {
+        image.extend(size("the arena", n)?.to_le_bytes());
+    }
+    image.extend([0; 4]);
+    debug_assert_eq!(image.len(), HEADER_BYTES);
+    image.append(&mut records);
+    image.append(&mut data);
+    let checksum = rt::checksum(&image[16..]);
+    image[12..16].copy_from_slice(&checksum.to_le_bytes());
+    // What the reader refuses must not leave the writer.
+    read_image(&image)?;
+    Ok(image)
+}
+
+/// Checks an image, which [`Image::run`] can then run.
+///
+/// # Errors
+/// [`DeployError::Image`].
+pub fn read_image(bytes: &[u8]) -> Result<Image<'_>, DeployError> {
+    Ok(Image::parse(bytes)?)
+}
+
+fn size(what: &'static str, n: usize) -> Result<u32, DeployError> {
+    u32::try_from(n).map_err(|_| DeployError::TooLarge { what })
+}
+
+/// A place that holds an offset into the data section, known only once the records' length is.
+enum Fixup {
+    Record { at: usize, target: usize },
+    Table { at: usize, target: usize },
+}
+
+#[derive(Default)]
+struct Writer {
+    offsets: Vec<usize>,
+    records: Vec<u8>,
+    data: Vec<u8>,
+    fixups: Vec<Fixup>,
+}
+
+impl Writer {
+    fn step(&mut self, program: &Program, op: &StepOp) -> Result<(), DeployError> {
+        match op {
+            StepOp::Compute { branches, epilogue, grid, output } => {
+                let float = matches!(epilogue, Epilogue::Float);
+                self.records.extend([
+                    rt::kind::CODES,
+                    branches.len() as u8,
+                    u8::from(float),
+                    grid.shift as u8,
+                    grid.max,
+                ]);
+                self.tensor(*output)?;
+                if let Epilogue::Integer(channels) = epilogue {
+                    let table = self.integer(channels);
+                    self.pointer(table);
+                }
+                for branch in branches {
+                    self.branch(program, branch, float)?;
+                }
+            }
+            StepOp::MaxPool { window, input, output } | StepOp::SumPool { window, input, output } => {
+                let sum = matches!(op, StepOp::SumPool { .. });
+                self.records.push(if sum { rt::kind::SUM_POOL } else { rt::kind::MAX_POOL });
+                self.tensor(*input)?;
+                self.tensor(*output)?;
+                self.window(window)?;
+            }
+            StepOp::Logits { branch } => {
+                self.records.push(rt::kind::LOGITS);
+                self.branch(program, branch, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn branch(&mut self, program: &Program, branch: &Branch, float: bool) -> Result<(), DeployError> {
+        let tensor = &program.tensors[branch.input];
+        let (kind, format) = match &branch.linear {
+            Linear::Codes { .. } => (0, 0),
+            Linear::Conv2d { weights, .. } => (1, u8::from(matches!(weights, Weights::Int8(_)))),
+            Linear::Depthwise { weights, .. } => (2, u8::from(matches!(weights, Weights::Int8(_)))),
+        };
+        self.records.extend([kind, u8::from(tensor.element == Element::U16), tensor.zero_point, format]);
+        self.tensor(branch.input)?;
+        self.window(branch.linear.window())?;
+        if let Some(weights) = branch.linear.weights() {
+            let at = self.data.len();
+            for c in 0..branch.linear.window().out_c {
+                let row: Vec<i8> = branch.linear.channel(c).collect();
+                match weights {
+                    Weights::Trits(_) => {
+                        let packed = kernels::ternary::storage::pack2(&row)
+                            .map_err(|source| DeployError::Kernel { layer: branch.name.clone(), source })?;
+                        self.data.extend(packed);
+                    }
+                    Weights::Int8(_) => self.data.extend(row.iter().map(|&w| w as u8)),
+                }
+            }
+            self.pointer(at);
+        }
+        if float {
+            let Affine { scale, bias, norm } = &branch.affine;
+            self.records.push(u8::from(bias.is_some()) + 2 * u8::from(norm.is_some()));
+            let at = self.data.len();
+            let norm = norm.iter().flat_map(|n| [&n.a, &n.b]);
+            for table in [scale].into_iter().chain(bias).chain(norm) {
+                self.data.extend(table.iter().flat_map(|v| v.to_le_bytes()));
+            }
+            self.pointer(at);
+        }
+        Ok(())
+    }
+
+    /// Writes the table of integer epilogues and the thresholds it points to; returns its place.
+    fn integer(&mut self, channels: &[IntegerEpilogue]) -> usize {
+        let (mut multipliers, mut offsets, mut shifts) = (Vec::new(), Vec::new(), Vec::new());
+        let table = self.data.len() + 4 * channels.iter().map(threshold_count).sum::<usize>();
+        for (c, channel) in channels.iter().enumerate() {
+            match channel {
+                IntegerEpilogue::Multiplier { multiplier, offset, shift } => {
+                    multipliers.extend(multiplier.to_le_bytes());
+                    offsets.extend(offset.to_le_bytes());
+                    shifts.push(*shift);
+                }
+                IntegerEpilogue::Thresholds { falling, at } => {
+                    multipliers.extend((at.len() as i32).to_le_bytes());
+                    offsets.extend([0; 8]);
+                    let place = table + 4 * channels.len() + 8 * c;
+                    self.fixups.push(Fixup::Table { at: place, target: self.data.len() });
+                    shifts.push(if *falling { rt::kind::FALLING } else { rt::kind::RISING });
+                    self.data.extend(at.iter().flat_map(|t| t.to_le_bytes()));
+                }
+            }
+        }
+        self.data.extend(multipliers);
+        self.data.extend(offsets);
+        self.data.extend(shifts);
+        table
+    }
+
+    /// Appends the offset of a place in the data section.
+    fn pointer(&mut self, target: usize) {
+        self.fixups.push(Fixup::Record { at: self.records.len(), target });
+        self.records.extend([0; 4]);
+    }
+
+    fn tensor(&mut self, index: usize) -> Result<(), DeployError> {
+        let at = size("the arena", self.offsets[index])?;
+        self.records.extend(at.to_le_bytes());
+        Ok(())
+    }
+
+    fn window(&mut self, w: &Window) -> Result<(), DeployError> {
+        let sizes = [
+            w.in_h, w.in_w, w.in_c, w.out_h, w.out_w, w.out_c, w.kernel_h, w.kernel_w, w.stride_h,
+            w.stride_w, w.pad_top, w.pad_left,
+        ];
+        for n in sizes {
+            self.records.extend(size("a window", n)?.to_le_bytes());
+        }
+        Ok(())
+    }
+}
+
+fn threshold_count(channel: &IntegerEpilogue) -> usize {
+    match channel {
+        IntegerEpilogue::Multiplier { .. } => 0,
+        IntegerEpilogue::Thresholds { at, .. } => at.len(),
+    }
+}

@@ -1,0 +1,31 @@
+//! Convolutions.
+
+use kernels::Conv2d;
+use qnn::network::Pad;
+use qtensor::Quantizer;
+
+use super::{Context, Input, kernel};
+use crate::DeployError;
+use crate::program::{Branch, Linear, Window};
+
+/// Sizes of a convolution, as the network file gives them.
+pub(super) struct Sizes {
+    pub(super) filters: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) stride: [usize; 2],
+    pub(super) padding: Pad,
+}
+
+pub(super) fn lower(
+    context: &Context<'_>,
+    input: Input<'_>,
+    sizes: &Sizes,
+    quantizer: Option<&Quantizer>,
+) -> Result<Branch, DeployError> {
+    let ([h, w, c], [kh, kw]) = (input.shape, sizes.kernel);
+    let geometry = Conv2d::new([1, h, w, c], [kh, kw, c, sizes.filters], sizes.stride, sizes.padding.into())
+        .map_err(|e| context.geometry(e))?;
+    let (weights, affine) = kernel::lower(context, &input, quantizer, sizes.filters)?;
+    let linear = Linear::Conv2d { window: Window::of_conv(&geometry), weights };
+    Ok(Branch { name: context.layer.name.clone(), input: input.index, linear, affine })
+}

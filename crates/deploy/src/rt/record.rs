@@ -1,0 +1,359 @@
+//! One step of an image, as stored and as read.
+//!
+//! A record is a kind byte followed by its fields:
+//!
+//! | kind | fields |
+//! |---|---|
+//! | 1 codes | branches `u8` (1 or 2), form `u8` (0 integer, 1 f32), shift `i8`, largest code `u8`, output offset `u32`, then for form 0 the table offset `u32`, then the branches |
+//! | 2 max pool, 3 sum pool | input offset `u32`, output offset `u32`, window |
+//! | 4 logits | branch |
+//!
+//! A *window* is twelve `u32`: input h, w, c; output h, w, c; kernel h, w; stride h, w; padding top, left. A *branch* is
+//! kind `u8` (0 codes, 1 convolution, 2 depthwise), element `u8` (0 `u8`, 1 `u16`), zero point `u8`, weight format `u8`
+//! (0: 2-bit trits, 1: `i8`), input offset `u32`, window, weights offset `u32` (absent for kind 0); if the epilogue is f32
+//! or the record holds logits, also flags `u8` (1 bias, 2 normalisation) and the offset `u32` of its f32 tables: scale,
+//! bias, a, b, those present, one `f32` per channel each. Weights are rows, one per output channel, in the order of the
+//! kernel's other axes; a row of trits is digits trit + 1, earliest lowest, four to a byte.
+//!
+//! The table of form 0 is, per channel, `i32` multipliers, then `i64` offsets, then `u8` shifts. A shift of 0x80 or 0x81
+//! (falling) marks a channel with thresholds: the multiplier is their number and the offset their place in the image.
+
+use super::ImageError;
+use super::bytes::{Reader, i32_at, i64_at, slice};
+
+/// Kind bytes.
+pub(crate) const CODES: u8 = 1;
+pub(crate) const MAX_POOL: u8 = 2;
+pub(crate) const SUM_POOL: u8 = 3;
+pub(crate) const LOGITS: u8 = 4;
+/// Shift bytes that mark thresholds.
+pub(crate) const RISING: u8 = 0x80;
+pub(crate) const FALLING: u8 = 0x81;
+/// Largest fixed-point shift.
+const MAX_SHIFT: u8 = 62;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    pub(super) in_h: usize,
+    pub(super) in_w: usize,
+    pub(super) in_c: usize,
+    pub(super) out_h: usize,
+    pub(super) out_w: usize,
+    pub(super) out_c: usize,
+    pub(super) kernel_h: usize,
+    pub(super) kernel_w: usize,
+    pub(super) stride_h: usize,
+    pub(super) stride_w: usize,
+    pub(super) pad_top: usize,
+    pub(super) pad_left: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BranchKind {
+    Codes,
+    Conv2d,
+    Depthwise,
+}
+
+/// f32 tables of a branch, as bit patterns; absent ones are `None`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Affine<'a> {
+    pub(super) scale: &'a [u8],
+    pub(super) bias: Option<&'a [u8]>,
+    pub(super) norm: Option<(&'a [u8], &'a [u8])>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Branch<'a> {
+    pub(super) kind: BranchKind,
+    /// Elements are `u16`.
+    pub(super) wide: bool,
+    pub(super) zero_point: i32,
+    /// Weights are 2-bit trits.
+    pub(super) trits: bool,
+    pub(super) input: usize,
+    pub(super) window: Window,
+    pub(super) weights: &'a [u8],
+    /// Bytes of one output channel's weights.
+    pub(super) row: usize,
+    pub(super) affine: Option<Affine<'a>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form<'a> {
+    /// Multipliers, offsets and shifts; the whole image, for thresholds.
+    Integer {
+        multipliers: &'a [u8],
+        offsets: &'a [u8],
+        shifts: &'a [u8],
+        image: &'a [u8],
+    },
+    Float,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Record<'a> {
+    Codes {
+        first: Branch<'a>,
+        second: Option<Branch<'a>>,
+        form: Form<'a>,
+        shift: i32,
+        max: u8,
+        output: usize,
+    },
+    Pool {
+        sum: bool,
+        input: usize,
+        output: usize,
+        window: Window,
+    },
+    Logits {
+        branch: Branch<'a>,
+    },
+}
+
+/// Reads record `number`.
+pub(super) fn read<'a>(r: &mut Reader<'a>, number: usize, classes: usize) -> Result<Record<'a>, ImageError> {
+    let malformed = |reason| ImageError::Malformed { record: number, reason };
+    let record = fields(r).ok_or(malformed("cut off, or a field or offset out of range"))?;
+    if let Record::Logits { branch } = &record
+        && branch.window.out_c != classes
+    {
+        return Err(malformed("the logits are not as many as the classes"));
+    }
+    Ok(record)
+}
+
+fn fields<'a>(r: &mut Reader<'a>) -> Option<Record<'a>> {
+    match r.u8()? {
+        CODES => {
+            let (branches, form, shift, max) = (r.u8()?, r.u8()?, r.u8()? as i8, r.u8()?);
+            let output = r.size()?;
+            let float = form == 1;
+            if form > 1 || !(1..=2).contains(&branches) || (branches == 2) != float {
+                return None;
+            }
+            let tables = if float { None } else { Some(r.u32()? as usize) };
+            let image = r.image();
+            let first = branch(r, float)?;
+            let second = if branches == 2 { Some(branch(r, float)?) } else { None };
+            let form = match tables {
+                None => Form::Float,
+                Some(at) => {
+                    let n = first.window.out_c;
+                    let table = slice(image, at, n.checked_mul(13)?)?;
+                    let ((multipliers, rest), image) = (table.split_at(4 * n), image);
+                    let (offsets, shifts) = rest.split_at(8 * n);
+                    Form::Integer { multipliers, offsets, shifts, image }
+                }
+            };
+            Some(Record::Codes { first, second, form, shift: i32::from(shift), max, output })
+        }
+        kind @ (MAX_POOL | SUM_POOL) => {
+            let (input, output) = (r.size()?, r.size()?);
+            Some(Record::Pool { sum: kind == SUM_POOL, input, output, window: window(r)? })
+        }
+        LOGITS => Some(Record::Logits { branch: branch(r, true)? }),
+        _ => None,
+    }
+}
+
+fn window(r: &mut Reader<'_>) -> Option<Window> {
+    Some(Window {
+        in_h: r.size()?,
+        in_w: r.size()?,
+        in_c: r.size()?,
+        out_h: r.size()?,
+        out_w: r.size()?,
+        out_c: r.size()?,
+        kernel_h: r.size()?,
+        kernel_w: r.size()?,
+        stride_h: r.size()?,
+        stride_w: r.size()?,
+        pad_top: r.size()?,
+        pad_left: r.size()?,
+    })
+}
+
+fn branch<'a>(r: &mut Reader<'a>, float: bool) -> Option<Branch<'a>> {
+    let kind = match r.u8()? {
+        0 => BranchKind::Codes,
+        1 => BranchKind::Conv2d,
+        2 => BranchKind::Depthwise,
+        _ => return None,
+    };
+    let (element, zero_point, format) = (r.u8()?, i32::from(r.u8()?), r.u8()?);
+    if element > 1 || format > 1 {
+        return None;
+    }
+    let trits = format == 0;
+    let (input, window) = (r.size()?, window(r)?);
+    let taps = window.kernel_h.checked_mul(window.kernel_w)?;
+    let count = match kind {
+        BranchKind::Codes => 0,
+        BranchKind::Conv2d => taps.checked_mul(window.in_c)?,
+        BranchKind::Depthwise => taps,
+    };
+    let row = if trits { count.div_ceil(4) } else { count };
+    let weights = if kind == BranchKind::Codes { &[][..] } else { r.blob(row.checked_mul(window.out_c)?)? };
+    let affine = if float { Some(affine(r, window.out_c)?) } else { None };
+    Some(Branch { kind, wide: element == 1, zero_point, trits, input, window, weights, row, affine })
+}
+
+fn affine<'a>(r: &mut Reader<'a>, channels: usize) -> Option<Affine<'a>> {
+    let flags = r.u8()?;
+    if flags > 3 {
+        return None;
+    }
+    let (bias, norm) = (flags & 1 != 0, flags & 2 != 0);
+    let bytes = channels.checked_mul(4)?;
+    let tables = 1 + usize::from(bias) + 2 * usize::from(norm);
+    let mut rest = r.blob(bytes.checked_mul(tables)?)?;
+    let mut next = || {
+        let (table, tail) = rest.split_at(bytes);
+        rest = tail;
+        table
+    };
+    Some(Affine { scale: next(), bias: bias.then(&mut next), norm: norm.then(|| (next(), next())) })
+}
+
+impl Window {
+    fn input_len(&self) -> Option<usize> {
+        self.in_h.checked_mul(self.in_w)?.checked_mul(self.in_c)
+    }
+
+    fn output_len(&self) -> Option<usize> {
+        self.out_h.checked_mul(self.out_w)?.checked_mul(self.out_c)
+    }
+
+    /// Sizes the loops can rely on: nothing is zero, coordinates do not overflow.
+    fn check(&self) -> Result<(), &'static str> {
+        const LARGEST: usize = 1 << 24;
+        let positive = [
+            self.in_h,
+            self.in_w,
+            self.in_c,
+            self.out_h,
+            self.out_w,
+            self.out_c,
+            self.kernel_h,
+            self.kernel_w,
+            self.stride_h,
+            self.stride_w,
+        ];
+        if positive.contains(&0) || positive.iter().any(|&n| n > LARGEST) {
+            return Err("a window has a zero or huge size");
+        }
+        if self.pad_top >= self.kernel_h || self.pad_left >= self.kernel_w {
+            return Err("padding is as large as the window");
+        }
+        let reach = |out: usize, stride: usize| (out - 1).checked_mul(stride).is_some_and(|n| n < LARGEST);
+        if !reach(self.out_h, self.stride_h) || !reach(self.out_w, self.stride_w) {
+            return Err("a window moves too far");
+        }
+        Ok(())
+    }
+}
+
+/// `len` elements at `at` lie in the arena.
+fn inside(at: usize, len: Option<usize>, wide: bool, arena: usize) -> Result<(usize, usize), &'static str> {
+    let end = len.and_then(|n| n.checked_mul(1 + usize::from(wide))).and_then(|n| n.checked_add(at));
+    match end {
+        Some(end) if end <= arena => Ok((at, end)),
+        _ => Err("a tensor does not lie in the arena"),
+    }
+}
+
+fn apart(a: (usize, usize), b: (usize, usize)) -> Result<(), &'static str> {
+    if a.1 <= b.0 || b.1 <= a.0 { Ok(()) } else { Err("an input and the output overlap") }
+}
+
+impl Branch<'_> {
+    fn check(&self, arena: usize) -> Result<(usize, usize), &'static str> {
+        self.window.check()?;
+        let w = &self.window;
+        if self.kind != BranchKind::Conv2d && w.in_c != w.out_c {
+            return Err("a shortcut or depthwise branch changes the number of channels");
+        }
+        if self.kind == BranchKind::Codes
+            && ((w.in_h, w.in_w) != (w.out_h, w.out_w)
+                || [w.kernel_h, w.kernel_w, w.stride_h, w.stride_w] != [1; 4])
+        {
+            return Err("a shortcut has a window");
+        }
+        // Digit 3 is no trit.
+        if self.trits && self.weights.iter().any(|b| b & b >> 1 & 0x55 != 0) {
+            return Err("a weight is no trit");
+        }
+        inside(self.input, w.input_len(), self.wide, arena)
+    }
+}
+
+impl Record<'_> {
+    pub(super) fn is_logits(&self) -> bool {
+        matches!(self, Self::Logits { .. })
+    }
+
+    /// Everything running relies on.
+    pub(super) fn check(&self, arena: usize) -> Result<(), &'static str> {
+        match self {
+            Self::Codes { first, second, form, output, max, .. } => {
+                let output = inside(*output, first.window.output_len(), false, arena)?;
+                apart(first.check(arena)?, output)?;
+                if let Some(second) = second {
+                    apart(second.check(arena)?, output)?;
+                    let shape = |w: &Window| [w.out_h, w.out_w, w.out_c];
+                    if shape(&second.window) != shape(&first.window) {
+                        return Err("the branches of a sum have different shapes");
+                    }
+                }
+                form.check(first.window.out_c, *max)
+            }
+            Self::Pool { sum, input, output, window } => {
+                window.check()?;
+                let w = window;
+                if w.in_c != w.out_c || w.pad_top != 0 || w.pad_left != 0 {
+                    return Err("a pool pads or changes the number of channels");
+                }
+                let fits =
+                    |out: usize, stride: usize, size: usize, all: usize| (out - 1) * stride + size <= all;
+                if !fits(w.out_h, w.stride_h, w.kernel_h, w.in_h)
+                    || !fits(w.out_w, w.stride_w, w.kernel_w, w.in_w)
+                {
+                    return Err("a pool's windows leave the image");
+                }
+                let output = inside(*output, w.output_len(), *sum, arena)?;
+                apart(inside(*input, w.input_len(), false, arena)?, output)
+            }
+            Self::Logits { branch } => {
+                branch.check(arena)?;
+                if (branch.window.out_h, branch.window.out_w) != (1, 1) {
+                    return Err("the logits are an image");
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Form<'_> {
+    fn check(&self, channels: usize, max: u8) -> Result<(), &'static str> {
+        let Self::Integer { multipliers, offsets, shifts, image } = self else { return Ok(()) };
+        for c in 0..channels {
+            match shifts[c] {
+                0..=MAX_SHIFT => {}
+                RISING | FALLING => {
+                    if i32_at(multipliers, c) != i32::from(max) {
+                        return Err("a channel has not one threshold per code");
+                    }
+                    let at = usize::try_from(i64_at(offsets, c)).ok();
+                    if at.and_then(|at| slice(image, at, 4 * usize::from(max))).is_none() {
+                        return Err("thresholds leave the image");
+                    }
+                }
+                _ => return Err("a shift is out of range"),
+            }
+        }
+        Ok(())
+    }
+}

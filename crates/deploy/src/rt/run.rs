@@ -1,0 +1,177 @@
+//! Running an image.
+
+use super::bytes::{i32_at, i64_at};
+use super::record::{Affine, Branch, FALLING, Form, RISING, Record, Window};
+use super::{Image, ImageError, float};
+
+impl Image<'_> {
+    /// Runs one sample: `input` codes `[h, w, c]`, `arena` of at least [`Image::arena_bytes`], `logits` one accumulator
+    /// per class.
+    ///
+    /// # Errors
+    /// A buffer of the wrong size.
+    pub fn run(&self, input: &[u8], arena: &mut [u8], logits: &mut [i32]) -> Result<(), ImageError> {
+        let sizes = [
+            ("input", self.input_len(), input.len(), input.len() == self.input_len()),
+            ("arena", self.arena_bytes, arena.len(), arena.len() >= self.arena_bytes),
+            ("logits", self.classes, logits.len(), logits.len() == self.classes),
+        ];
+        for (what, expected, actual, fits) in sizes {
+            if !fits {
+                return Err(ImageError::Buffer { what, expected, actual });
+            }
+        }
+        arena[self.input_at..][..input.len()].copy_from_slice(input);
+        for record in self.records() {
+            match record? {
+                Record::Codes { first, second, form, shift, max, output } => {
+                    let len = first.window.out_h * first.window.out_w * first.window.out_c;
+                    let (output, rest) = carve(arena, output, len);
+                    let x = rest.get(first.input, first.input_bytes());
+                    let w = first.window;
+                    let outputs = positions(&w).zip(output);
+                    match (form, second) {
+                        (Form::Float, Some(second)) => {
+                            let z = rest.get(second.input, second.input_bytes());
+                            for ((y, x_, c), out) in outputs {
+                                let a = first.value(first.accumulator(x, (y, x_, c)), c);
+                                let b = second.value(second.accumulator(z, (y, x_, c)), c);
+                                *out = float::to_code(float::fma(a, float::ONE, b), shift, max);
+                            }
+                        }
+                        (form, _) => {
+                            for (at, out) in outputs {
+                                *out = form.code(first.accumulator(x, at), at.2, max);
+                            }
+                        }
+                    }
+                }
+                Record::Pool { sum, input, output, window: w } => {
+                    let len = w.out_h * w.out_w * w.out_c * (1 + usize::from(sum));
+                    let (output, rest) = carve(arena, output, len);
+                    let x = rest.get(input, w.in_h * w.in_w * w.in_c);
+                    if sum {
+                        for (at, out) in positions(&w).zip(output.chunks_exact_mut(2)) {
+                            let total =
+                                window_codes(&w, x, at).fold(0_u16, |s, v| s.wrapping_add(u16::from(v)));
+                            out.copy_from_slice(&total.to_le_bytes());
+                        }
+                    } else {
+                        for (at, out) in positions(&w).zip(output) {
+                            *out = window_codes(&w, x, at).max().unwrap_or(0);
+                        }
+                    }
+                }
+                Record::Logits { branch } => {
+                    let x = &arena[branch.input..][..branch.input_bytes()];
+                    for (c, out) in logits.iter_mut().enumerate() {
+                        *out = branch.accumulator(x, (0, 0, c));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The class with the largest logit, the first of equals, for accumulators from [`Image::run`]: compared as the f32
+    /// values the training graph computes, in integer arithmetic.
+    pub fn predict(&self, logits: &[i32]) -> usize {
+        let mut best = (i32::MIN, 0);
+        for (class, &acc) in logits.iter().enumerate() {
+            let key = float::order(self.logit_bits(acc, class));
+            if key > best.0 {
+                best = (key, class);
+            }
+        }
+        best.1
+    }
+
+    /// The real logit of a class as `f32` bits.
+    pub fn logit_bits(&self, accumulator: i32, class: usize) -> u32 {
+        match self.records().last() {
+            Some(Ok(Record::Logits { branch })) => branch.value(accumulator, class),
+            _ => 0,
+        }
+    }
+}
+
+impl Branch<'_> {
+    /// The real value of an accumulator as `f32` bits; see `deploy::epilogue::Affine` for the order of operations.
+    fn value(&self, acc: i32, c: usize) -> u32 {
+        let acc = float::from_i32(acc);
+        let Some(Affine { scale, bias, norm }) = self.affine else { return acc };
+        let at = |table: &[u8]| i32_at(table, c) as u32;
+        let mut y = float::fma(acc, at(scale), 0);
+        if let Some(bias) = bias {
+            y = float::fma(y, float::ONE, at(bias));
+        }
+        if let Some((a, b)) = norm {
+            y = float::fma(y, at(a), at(b));
+        }
+        y
+    }
+}
+
+impl Form<'_> {
+    #[inline(always)]
+    fn code(&self, acc: i32, c: usize, max: u8) -> u8 {
+        let Self::Integer { multipliers, offsets, shifts, image } = self else { return 0 };
+        let (multiplier, offset) = (i64::from(i32_at(multipliers, c)), i64_at(offsets, c));
+        match shifts[c] {
+            kind @ (RISING | FALLING) => {
+                let u = if kind == FALLING { acc.wrapping_neg() } else { acc };
+                // Sorted: the number of thresholds not above `u` by bisection.
+                let table = &image[offset as usize..];
+                let (mut low, mut high) = (0, usize::from(max));
+                while low < high {
+                    let middle = (low + high) / 2;
+                    if i32_at(table, middle) <= u { low = middle + 1 } else { high = middle }
+                }
+                low as u8
+            }
+            shift => {
+                let v = i64::from(acc).wrapping_mul(multiplier).wrapping_add(offset) >> shift;
+                v.clamp(0, i64::from(max)) as u8
+            }
+        }
+    }
+}
+
+/// Output positions `(y, x, channel)` in memory order.
+fn positions(w: &Window) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+    let (h, width, c) = (w.out_h, w.out_w, w.out_c);
+    (0..h).flat_map(move |y| (0..width).flat_map(move |x| (0..c).map(move |c| (y, x, c))))
+}
+
+/// The codes under a pool's window.
+fn window_codes<'a>(
+    w: &Window,
+    input: &'a [u8],
+    (oy, ox, c): (usize, usize, usize),
+) -> impl Iterator<Item = u8> + use<'a> {
+    let w = *w;
+    (0..w.kernel_h).flat_map(move |ky| {
+        let start = ((oy * w.stride_h + ky) * w.in_w + ox * w.stride_w) * w.in_c + c;
+        (0..w.kernel_w).map(move |kx| input[start + kx * w.in_c])
+    })
+}
+
+/// The arena without a step's output.
+struct Rest<'a> {
+    before: &'a [u8],
+    after: &'a [u8],
+    after_at: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn get(&self, at: usize, len: usize) -> &'a [u8] {
+        if at >= self.after_at { &self.after[at - self.after_at..][..len] } else { &self.before[at..][..len] }
+    }
+}
+
+/// Splits off the output, which no input overlaps.
+fn carve(arena: &mut [u8], at: usize, len: usize) -> (&mut [u8], Rest<'_>) {
+    let (before, tail) = arena.split_at_mut(at);
+    let (output, after) = tail.split_at_mut(len);
+    (output, Rest { before, after, after_at: at + len })
+}
