@@ -1,6 +1,8 @@
-//! Matrix product of floats: one facade over the `gemm` crate, parallel over fixed blocks of rows.
+//! Matrix product of floats, parallel over fixed blocks of rows.
 
 use crate::error::length;
+use crate::float::{self, Left, Packed, Rows, Runs, Target};
+use crate::scratch::Scratch;
 use crate::{KernelError, Real, parallel};
 
 /// A matrix read through two strides, so that a transposed view costs nothing.
@@ -43,15 +45,10 @@ impl<'a, T> MatRef<'a, T> {
             }),
         }
     }
-
-    /// The matrix without its first `row` rows.
-    fn skip_rows(self, row: usize) -> Self {
-        Self { data: &self.data[(row * self.row_stride).min(self.data.len())..], ..self }
-    }
 }
 
 /// `c = a b + beta c`, with `a` of `m` x `k`, `b` of `k` x `n` and `c` row-major of `m` x `n`. A `beta` of zero
-/// overwrites `c` whatever it holds.
+/// overwrites `c` whatever it holds. An element is summed over `k` in order, whatever `m` and `n` are.
 ///
 /// # Errors
 /// A view that leaves its slice, or a `c` of another length than `m n`.
@@ -70,66 +67,39 @@ pub fn gemm<T: Real>(
         sizes: [m, n, k, 0],
     })?;
     length("gemm", "c", len, c.len())?;
+    if c.is_empty() {
+        return Ok(());
+    }
+    if beta != T::ZERO && beta != T::ONE {
+        c.iter_mut().for_each(|c| *c *= beta);
+    }
+    let target = Target { rows: Rows::every(n), add: beta != T::ZERO };
+    let runs = Runs { runs: 1, run_step: 0, len: k, step: a.col_stride };
+    // Few rows do not repay packing.
+    if m < PACKING_ROWS && b.col_stride == 1 {
+        let mut sums = Scratch::<T>::take(n);
+        for (i, c) in c.chunks_exact_mut(n.max(1)).enumerate() {
+            float::few_rows(&a.data[(i * a.row_stride).min(a.data.len())..], a.col_stride, b, k, &mut sums);
+            c.iter_mut().zip(&*sums).for_each(|(c, &s)| *c = if target.add { *c + s } else { s });
+        }
+        return Ok(());
+    }
+    let mut packed = Scratch::<T>::take(Packed::<T>::len(k, n));
+    if k > 0 {
+        float::pack(b, (k, n), (0, k), &mut packed);
+    }
+    let right = Packed::new(&packed, k, n);
     let rows = parallel::rows_per_chunk(m, n.saturating_mul(k), BLOCK_MACS).max(MIN_ROWS);
     parallel::for_each_chunk(c, rows * n, |i, c| {
-        product((c.len() / n, n, k), a.skip_rows(i * rows), b, beta, c);
+        let rows = Rows { base: i * rows * a.row_stride, ..Rows::every(a.row_stride) };
+        float::product(Left { a: a.data, count: c.len() / n, rows, runs }, &right, target, c);
     });
     Ok(())
 }
 
 /// Work of one parallel block: enough to hide the cost of handing it to a thread.
 const BLOCK_MACS: usize = 1 << 21;
-/// Rows a block has at least, so that the cost of packing `b` stays small beside the product.
-const MIN_ROWS: usize = 64;
-
-/// The product itself, on the calling thread. The caller has checked the views and `c.len() == m n`.
-#[cfg(feature = "std")]
-pub(crate) fn product<T: Real>(
-    (m, n, k): (usize, usize, usize),
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-    beta: T,
-    c: &mut [T],
-) {
-    debug_assert!(a.check("a", m, k).is_ok() && b.check("b", k, n).is_ok() && c.len() == m * n);
-    if k == 0 || m == 0 || n == 0 {
-        return crate::reference::gemm((m, n, k), a, b, beta, c);
-    }
-    // SAFETY: `a` and `b` were checked to hold m x k and k x n elements at these strides, `c` holds m x n row-major
-    // and is borrowed uniquely; strides fit isize because the slices do.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            n as isize,
-            beta != T::ZERO,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            beta,
-            T::ONE,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
-
-/// The product itself, portably.
-#[cfg(not(feature = "std"))]
-pub(crate) fn product<T: Real>(
-    (m, n, k): (usize, usize, usize),
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-    beta: T,
-    c: &mut [T],
-) {
-    crate::reference::gemm((m, n, k), a, b, beta, c);
-}
+/// Rows a block has at least.
+const MIN_ROWS: usize = 12;
+/// Rows from which packing the right operand pays.
+const PACKING_ROWS: usize = 6;

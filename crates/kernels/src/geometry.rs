@@ -192,22 +192,6 @@ impl Conv2dSizes {
         let taps = if self.depthwise { self.kernel_h * self.kernel_w } else { self.patch() };
         self.output_len() as u64 * taps as u64
     }
-    /// The stride-1 convolution that computes this one's input gradient from its output gradient: input and output
-    /// change places and the kernel is turned by half a turn.
-    pub(crate) fn transposed(&self) -> Self {
-        debug_assert!(self.stride_h == 1 && self.stride_w == 1);
-        Self {
-            in_h: self.out_h,
-            in_w: self.out_w,
-            in_c: self.out_c,
-            out_c: self.in_c,
-            pad_top: self.kernel_h - 1 - self.pad_top,
-            pad_left: self.kernel_w - 1 - self.pad_left,
-            out_h: self.in_h,
-            out_w: self.in_w,
-            ..*self
-        }
-    }
     /// The images as one matrix: 1x1 kernel, stride 1.
     pub(crate) fn is_pointwise(&self) -> bool {
         self.kernel_h == 1 && self.kernel_w == 1 && self.stride_h == 1 && self.stride_w == 1

@@ -12,6 +12,7 @@ pub mod conv2d;
 pub mod depthwise;
 pub mod dispatch;
 mod error;
+mod float;
 pub mod gemm;
 mod geometry;
 pub mod int8;
@@ -22,6 +23,7 @@ pub mod pool;
 mod real;
 pub mod reference;
 mod scratch;
+mod strip;
 pub mod ternary;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;

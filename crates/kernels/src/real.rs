@@ -7,9 +7,23 @@ use core::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 mod sealed {
     /// Keeps [`super::Real`] to the two types the unsafe loops were written for.
     #[expect(private_bounds, reason = "the bound is what seals it")]
-    pub trait Sealed: crate::scratch::Plain {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    pub trait Sealed: crate::scratch::Plain {
+        /// Columns of a packed panel: two 256-bit vectors.
+        const PANEL: usize = 64 / size_of::<Self>();
+        /// Tiles with fused multiply-adds.
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        type Fused: crate::float::Tile<Self>
+        where
+            Self: super::Real;
+    }
+    impl Sealed for f32 {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        type Fused = crate::x86_64::floats::Fused;
+    }
+    impl Sealed for f64 {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        type Fused = crate::x86_64::floats::Fused;
+    }
 }
 
 /// `f32` or `f64`.

@@ -1,13 +1,14 @@
-//! After its first calls an operation that is not a GEMM allocates nothing: scratch memory is grown once per thread and kept.
+//! After its first calls an operation allocates nothing: scratch memory is grown once per thread and kept.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use kernels::dispatch::Kernel;
 use kernels::epilogue::Accumulators;
+use kernels::gemm::MatRef;
 use kernels::int8::Panel16;
 use kernels::ternary::Panel8;
-use kernels::{Conv2d, Padding, Pool2d, channel, depthwise, int8, pool, ternary};
+use kernels::{Conv2d, Padding, Pool2d, channel, conv2d, depthwise, gemm, int8, pool, ternary};
 
 /// Counts the allocations of the current thread.
 struct Counting;
@@ -58,6 +59,11 @@ fn float_operations_allocate_nothing_once_warm() {
         assert_eq!(
             0,
             allocations(|| {
+                conv2d::forward(&g, &x, &w, &mut y).expect("shapes");
+                conv2d::input_grad(&g, &y, &w, &mut x).expect("shapes");
+                conv2d::weight_grad(&g, &x, &y, &mut dw).expect("shapes");
+                let (a, b) = (MatRef::rows(&x, 16), MatRef::rows(&w, 24));
+                gemm::gemm((40, 24, 16), a, b, 0.0, &mut y[..960]).expect("shapes");
                 let (w, y) = (&w[..d.kernel_len()], &mut y[..d.output_len()]);
                 depthwise::forward(&d, &x, w, y).expect("shapes");
                 depthwise::input_grad(&d, y, w, &mut x).expect("shapes");

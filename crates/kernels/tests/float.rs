@@ -253,6 +253,38 @@ fn bits_do_not_depend_on_threads() {
     assert!(one == on_threads(5, run), "five threads");
 }
 
+/// A sample's outputs and input gradients have the same bits alone and within a batch.
+#[test]
+fn bits_do_not_depend_on_the_batch() {
+    for stride in [1, 2] {
+        let batch = 7;
+        let of = |n| Conv2d::new([n, 9, 11, 13], [3, 3, 13, 21], [stride; 2], kernels::Padding::Same);
+        let (all, one) = (of(batch).expect("geometry"), of(1).expect("geometry"));
+        let (x, w, dy) =
+            (values::<f32>(1, all.input_len()), values(2, all.kernel_len()), values(3, all.output_len()));
+        let (mut y, mut dx) = (dy.clone(), x.clone());
+        conv2d::forward(&all, &x, &w, &mut y).expect("shapes");
+        conv2d::input_grad(&all, &dy, &w, &mut dx).expect("shapes");
+        let (mut y1, mut dx1) = (vec![0.0; one.output_len()], vec![0.0; one.input_len()]);
+        for i in 0..batch {
+            let (x, dy) = (&x[i * dx1.len()..][..dx1.len()], &dy[i * y1.len()..][..y1.len()]);
+            conv2d::forward(&one, x, &w, &mut y1).expect("shapes");
+            conv2d::input_grad(&one, dy, &w, &mut dx1).expect("shapes");
+            assert_eq!(y1, y[i * y1.len()..][..y1.len()]);
+            assert_eq!(dx1, dx[i * dx1.len()..][..dx1.len()]);
+        }
+    }
+    let (m, n, k) = (40, 37, 131);
+    let (a, b) = (values::<f32>(1, m * k), values::<f32>(2, k * n));
+    let (mut all, mut one) = (vec![0.0; m * n], vec![0.0; n]);
+    gemm::gemm((m, n, k), MatRef::rows(&a, k), MatRef::rows(&b, n), 0.0, &mut all).expect("shapes");
+    for i in 0..m {
+        gemm::gemm((1, n, k), MatRef::rows(&a[i * k..], k), MatRef::rows(&b, n), 0.0, &mut one)
+            .expect("shapes");
+        assert_eq!(one, all[i * n..][..n]);
+    }
+}
+
 #[test]
 fn wrong_lengths_are_errors() {
     let g = Conv2d::new([1, 4, 4, 2], [3, 3, 2, 5], [1, 1], kernels::Padding::Same).expect("geometry");

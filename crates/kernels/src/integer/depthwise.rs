@@ -5,9 +5,9 @@ use crate::error::length;
 use crate::geometry::Conv2dSizes;
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
-use crate::integer::patches::Strip;
-use crate::integer::run::strips;
+use crate::lanes::lanes;
 use crate::scratch::Scratch;
+use crate::strip::{Strip, strips};
 use crate::{Conv2d, KernelError};
 
 /// `y = epilogue(depthwise(x, w))`, exact. `x` `[n, h, w, c]` codes, extended at the border with the code `pad` (the
@@ -37,17 +37,17 @@ pub fn depthwise<E: Epilogue>(
     length(OP, "x", g.input_len(), x.len())?;
     length(OP, "w", g.kernel_len(), w.len())?;
     length(OP, "y", g.output_len(), y.len())?;
-    strips(g, y, |image, strip, y| {
+    strips(g, BLOCK_MACS, y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
-        // The last block of channels reads a whole panel.
-        let mut copy = Scratch::<u8>::take(strip.len(g) + PANEL);
-        let len = strip.len(g);
-        strip.copy(g, x, pad, &mut copy[..len]);
+        let mut copy = Scratch::<u8>::take(strip.len(g));
+        strip.copy(g, x, pad, &mut copy, |from, to| to.copy_from_slice(from));
         pixels(kernel, g, &copy, w, epilogue, y);
     });
     Ok(())
 }
 
+/// Work of one parallel block, in multiply-accumulates.
+const BLOCK_MACS: usize = 1 << 18;
 /// Kernel positions up to which 255 * 128 a position stays within 2^30.
 const LARGEST_TAPS: usize = 32896;
 
@@ -70,30 +70,42 @@ fn pixels<E: Epilogue>(kernel: Kernel, g: &Conv2dSizes, x: &[u8], w: &[i8], epil
 #[inline(always)]
 fn body<E: Epilogue>(g: &Conv2dSizes, x: &[u8], w: &[i8], epilogue: &E, y: &mut [E::Out]) {
     let c = g.in_c;
+    for first in (0..c / PANEL * PANEL).step_by(PANEL) {
+        channels::<E, PANEL>(g, x, w, epilogue, y, first);
+    }
+    for first in c / PANEL * PANEL..c {
+        channels::<E, 1>(g, x, w, epilogue, y, first);
+    }
+}
+
+/// Channels `first..first + L` of every pixel.
+#[inline(always)]
+fn channels<E: Epilogue, const L: usize>(
+    g: &Conv2dSizes,
+    x: &[u8],
+    w: &[i8],
+    epilogue: &E,
+    y: &mut [E::Out],
+    first: usize,
+) {
+    let c = g.in_c;
     let line = Strip::width(g) * c;
-    for first in (0..c).step_by(PANEL) {
-        let count = PANEL.min(c - first);
-        for (p, out) in y.chunks_exact_mut(c).enumerate() {
-            let at = p / g.out_w * g.stride_h * line + p % g.out_w * g.stride_w * c + first;
-            let mut acc = [0_i32; PANEL];
-            for ky in 0..g.kernel_h {
-                for kx in 0..g.kernel_w {
-                    let x = &x[at + ky * line + kx * c..][..PANEL];
-                    let w = &w[(ky * g.kernel_w + kx) * c + first..][..count];
-                    if count == PANEL {
-                        // Constant lengths, so that this becomes a few vector instructions. The product fits i16.
-                        let w = &w[..PANEL];
-                        for l in 0..PANEL {
-                            acc[l] += i32::from(i16::from(x[l]) * i16::from(w[l]));
-                        }
-                    } else {
-                        for l in 0..count {
-                            acc[l] += i32::from(x[l]) * i32::from(w[l]);
-                        }
-                    }
+    for (p, out) in y.chunks_exact_mut(c).enumerate() {
+        let at = p / g.out_w * g.stride_h * line + p % g.out_w * g.stride_w * c + first;
+        let mut sum = [0_i32; L];
+        for ky in 0..g.kernel_h {
+            let row = &x[at + ky * line..][..(g.kernel_w - 1) * c + L];
+            let w = &w[ky * g.kernel_w * c + first..][..(g.kernel_w - 1) * c + L];
+            for kx in 0..g.kernel_w {
+                let (x, w) = (lanes::<_, L>(row, kx * c), lanes::<_, L>(w, kx * c));
+                for l in 0..L {
+                    // The product fits 16 bits: 255 * -128 is above -2^15.
+                    sum[l] += i32::from(i16::from(x[l]).wrapping_mul(i16::from(w[l])));
                 }
             }
-            epilogue.store(&acc, first, &mut out[first..first + count]);
         }
+        let mut acc = [0_i32; PANEL];
+        acc[..L].copy_from_slice(&sum);
+        epilogue.store(&acc, first, &mut out[first..first + L]);
     }
 }

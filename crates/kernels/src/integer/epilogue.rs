@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use crate::KernelError;
 use crate::error::length;
 use crate::integer::{LARGEST_ACCUMULATOR, PANEL};
+use crate::lanes::{lanes, lanes_mut};
 
 mod sealed {
     /// Keeps [`super::Epilogue`] to this module's types.
@@ -93,11 +94,14 @@ impl Epilogue for Scale<'_> {
 pub struct Requantize {
     bias: Vec<i32>,
     multiplier: Vec<i32>,
-    /// Shift of each channel as the vector form wants it, see `quotient`.
-    shift: Vec<i64>,
+    shift: Vec<u64>,
+    /// Per channel, half a unit plus [`OFFSET`].
+    addend: Vec<i64>,
+    /// Per channel, what [`OFFSET`] has become after the shift.
+    offset: Vec<i64>,
     zero_point: i32,
-    low: i32,
-    high: i32,
+    /// Range of codes, before the zero point is added.
+    range: [i32; 2],
 }
 
 /// Added before and taken off after a logical shift, which makes it an arithmetic one: a multiple of `2^shift` for
@@ -138,10 +142,11 @@ impl Requantize {
         Ok(Self {
             bias: bias.to_vec(),
             multiplier: multiplier.to_vec(),
-            shift: shift.iter().map(|&s| i64::from(s)).collect(),
+            shift: shift.iter().map(|&s| u64::from(s)).collect(),
+            addend: shift.iter().map(|&s| (1 << (s - 1)) + OFFSET).collect(),
+            offset: shift.iter().map(|&s| OFFSET >> s).collect(),
             zero_point: i32::from(zero_point),
-            low: i32::from(low),
-            high: i32::from(high),
+            range: [low, high].map(|code| i32::from(code) - i32::from(zero_point)),
         })
     }
 
@@ -169,15 +174,21 @@ impl Requantize {
         }
     }
 
-    /// The code of accumulator `acc` in channel `n`.
+    /// The codes of `L` accumulators of channels from `first`.
     #[inline(always)]
-    fn code(&self, acc: i32, n: usize) -> u8 {
-        let (bias, multiplier, shift) = (self.bias[n], self.multiplier[n], self.shift[n]);
-        // Accumulator and bias are at most 2^30 each. With a shift of at least 31 the quotient fits i32.
-        let product = i64::from(acc + bias) * i64::from(multiplier);
-        let shifted = (product + (1_i64 << (shift - 1)) + OFFSET) as u64 >> shift;
-        let quotient = shifted.wrapping_sub(OFFSET as u64 >> shift) as i32;
-        quotient.saturating_add(self.zero_point).clamp(self.low, self.high) as u8
+    fn codes<const L: usize>(&self, acc: &[i32], first: usize, out: &mut [u8]) {
+        let (bias, multiplier) = (lanes::<_, L>(&self.bias, first), lanes::<_, L>(&self.multiplier, first));
+        let (addend, offset) = (lanes::<_, L>(&self.addend, first), lanes::<_, L>(&self.offset, first));
+        let (acc, shift) = (lanes::<_, L>(acc, 0), lanes::<_, L>(&self.shift, first));
+        let out = lanes_mut::<_, L>(out, 0);
+        let [low, high] = self.range;
+        for l in 0..L {
+            // Accumulator and bias are at most 2^30 each. With a shift of at least 31 the quotient fits i32.
+            let product = i64::from(acc[l] + bias[l]) * i64::from(multiplier[l]);
+            let shifted = ((product + addend[l]) as u64 >> (shift[l] & 63)) as i64;
+            let quotient = (shifted - offset[l]) as i32;
+            out[l] = (quotient.clamp(low, high) + self.zero_point) as u8;
+        }
     }
 }
 
@@ -190,8 +201,12 @@ impl Epilogue for Requantize {
 
     #[inline(always)]
     fn store(&self, acc: &[i32; PANEL], first: usize, out: &mut [u8]) {
-        for (l, out) in out.iter_mut().enumerate() {
-            *out = self.code(acc[l], first + l);
+        if out.len() == PANEL {
+            self.codes::<PANEL>(acc, first, out);
+        } else {
+            for (l, out) in out.iter_mut().enumerate() {
+                self.codes::<1>(&acc[l..], first + l, core::slice::from_mut(out));
+            }
         }
     }
 }

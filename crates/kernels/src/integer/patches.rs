@@ -2,6 +2,7 @@
 
 use crate::geometry::Conv2dSizes;
 use crate::scratch::Plain;
+use crate::strip::Strip;
 
 /// What a step reads: `u8` codes, or codes widened to `i16`.
 pub(crate) trait Element: Plain + Send + Sync {
@@ -43,7 +44,19 @@ pub(crate) struct Patches<'a, E> {
     pub(crate) segment_step: usize,
 }
 
-impl<E> Patches<'_, E> {
+impl<'a, E> Patches<'a, E> {
+    /// Where the patches of a strip are in its padded copy.
+    pub(crate) fn of_strip(g: &Conv2dSizes, data: &'a [E]) -> Self {
+        let line = Strip::width(g) * g.in_c;
+        Patches {
+            data,
+            columns: g.out_w,
+            row_step: line * g.stride_h,
+            column_step: g.in_c * g.stride_w,
+            segment_step: line,
+        }
+    }
+
     /// First element of patch `p`.
     #[inline(always)]
     pub(crate) fn offset(&self, p: usize) -> usize {
@@ -60,60 +73,5 @@ impl<E> Patches<'_, E> {
         let last_row = (count - 1) / self.columns;
         let end_of_previous = if last_row > 0 { self.offset(last_row * self.columns - 1) } else { 0 };
         self.offset(count - 1).max(end_of_previous) + (segments - 1) * self.segment_step + len
-    }
-}
-
-/// A strip of one image's input rows, padded on all sides: enough for some consecutive output rows.
-pub(crate) struct Strip {
-    /// First output row.
-    pub(crate) first: usize,
-    /// Output rows.
-    pub(crate) rows: usize,
-}
-
-impl Strip {
-    /// Rows of the padded copy.
-    pub(crate) fn height(&self, g: &Conv2dSizes) -> usize {
-        (self.rows - 1) * g.stride_h + g.kernel_h
-    }
-
-    /// Columns of the padded copy.
-    pub(crate) fn width(g: &Conv2dSizes) -> usize {
-        ((g.out_w - 1) * g.stride_w + g.kernel_w).max(g.in_w + g.pad_left)
-    }
-
-    /// Elements of the padded copy.
-    pub(crate) fn len(&self, g: &Conv2dSizes) -> usize {
-        self.height(g) * Self::width(g) * g.in_c
-    }
-
-    /// Writes the padded copy of `image` (`[h, w, c]`) to `to`.
-    pub(crate) fn copy<E: Element>(&self, g: &Conv2dSizes, image: &[u8], pad: u8, to: &mut [E]) {
-        let (width, c) = (Self::width(g), g.in_c);
-        let pad = E::from_code(pad);
-        for (i, line) in to.chunks_exact_mut(width * c).enumerate() {
-            let y = (self.first * g.stride_h + i).wrapping_sub(g.pad_top);
-            if y < g.in_h {
-                let (left, rest) = line.split_at_mut(g.pad_left * c);
-                let (inside, right) = rest.split_at_mut(g.in_w * c);
-                left.fill(pad);
-                E::copy(&image[y * g.in_w * c..][..g.in_w * c], inside);
-                right.fill(pad);
-            } else {
-                line.fill(pad);
-            }
-        }
-    }
-
-    /// Where the patches of the strip are in its padded copy.
-    pub(crate) fn patches<'a, E>(g: &Conv2dSizes, data: &'a [E]) -> Patches<'a, E> {
-        let line = Self::width(g) * g.in_c;
-        Patches {
-            data,
-            columns: g.out_w,
-            row_step: line * g.stride_h,
-            column_step: g.in_c * g.stride_w,
-            segment_step: line,
-        }
     }
 }

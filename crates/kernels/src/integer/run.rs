@@ -5,8 +5,9 @@ use crate::dispatch::Kernel;
 use crate::error::length;
 use crate::integer::Layout;
 use crate::integer::epilogue::Epilogue;
-use crate::integer::patches::{Element, Patches, Strip};
+use crate::integer::patches::{Element, Patches};
 use crate::scratch::Scratch;
+use crate::strip::strips;
 use crate::{Conv2d, KernelError, parallel};
 
 /// A packed weight that can be multiplied with patches.
@@ -104,30 +105,12 @@ pub(crate) fn conv2d<W: Weight, E: Epilogue>(
         rows(kernel, x, w, epilogue, y);
         return Ok(());
     }
-    strips(g, y, |image, strip, y| {
+    strips(g, BLOCK_MACS, y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
         let len = strip.len(g);
         let mut copy = Scratch::<W::Element>::take(len + layout.step);
-        strip.copy(g, x, pad, &mut copy[..len]);
-        w.multiply(kernel, &Strip::patches(g, &copy), epilogue, y);
+        strip.copy(g, x, W::Element::from_code(pad), &mut copy[..len], W::Element::copy);
+        w.multiply(kernel, &Patches::of_strip(g, &copy), epilogue, y);
     });
     Ok(())
-}
-
-/// Cuts `y` `[n, oh, ow, c]` into strips of output rows, none of which crosses an image, and calls
-/// `f(image, strip, its part of y)` for each, in parallel over fixed blocks.
-pub(crate) fn strips<T: Send>(g: &Conv2d, y: &mut [T], f: impl Fn(usize, Strip, &mut [T]) + Sync + Send) {
-    let line = g.out_w * g.out_c;
-    let macs = (g.macs() as usize).checked_div(g.batch * g.out_h).unwrap_or(0);
-    let block = parallel::rows_per_chunk(g.batch * g.out_h, macs, BLOCK_MACS);
-    parallel::for_each_chunk(y, block * line, |i, mut y| {
-        let mut row = i * block;
-        while !y.is_empty() {
-            let first = row % g.out_h;
-            let rows = (g.out_h - first).min(y.len() / line);
-            let (part, rest) = y.split_at_mut(rows * line);
-            f(row / g.out_h, Strip { first, rows }, part);
-            (row, y) = (row + rows, rest);
-        }
-    });
 }

@@ -1,3 +1,4 @@
 //! Loops written with x86-64 intrinsics.
 
+pub(crate) mod floats;
 pub(crate) mod panels;

@@ -1,0 +1,61 @@
+//! Panels of columns: what a tile multiplies rows with.
+
+use crate::Real;
+use crate::gemm::MatRef;
+
+/// A right operand of `terms` x `columns` as panels of `PANEL` columns (two vectors), padded with zeros.
+pub(crate) struct Packed<'a, T> {
+    pub(crate) terms: usize,
+    pub(crate) columns: usize,
+    panels: &'a [T],
+}
+
+impl<'a, T: Real> Packed<'a, T> {
+    /// Elements that the panels take.
+    pub(crate) fn len(terms: usize, columns: usize) -> usize {
+        terms * columns.next_multiple_of(T::PANEL)
+    }
+
+    /// Panels written by [`pack`].
+    pub(crate) fn new(panels: &'a [T], terms: usize, columns: usize) -> Self {
+        assert!(panels.len() >= Self::len(terms, columns), "panels must be whole");
+        Self { terms, columns, panels }
+    }
+
+    /// First element of a panel.
+    #[inline(always)]
+    pub(crate) fn panel(&self, panel: usize) -> *const T {
+        self.panels[panel * self.terms * T::PANEL..].as_ptr()
+    }
+}
+
+/// Packs rows `0..k` of `b` (`k` x `n`) as terms `first..first + k` of panels of `terms` terms.
+pub(crate) fn pack<T: Real>(
+    b: MatRef<'_, T>,
+    (k, n): (usize, usize),
+    (first, terms): (usize, usize),
+    to: &mut [T],
+) {
+    let width = T::PANEL;
+    for (panel, to) in to.chunks_exact_mut(terms * width).take(n.div_ceil(width)).enumerate() {
+        let columns = width.min(n - panel * width);
+        let lines = to[first * width..].chunks_exact_mut(width).take(k);
+        for (i, line) in lines.enumerate() {
+            let from = &b.data[i * b.row_stride + panel * width * b.col_stride..];
+            if b.col_stride == 1 {
+                line[..columns].copy_from_slice(&from[..columns]);
+            } else if columns == width {
+                let from = &from[..(width - 1) * b.col_stride + 1];
+                for (l, line) in line.iter_mut().enumerate() {
+                    *line = from[l * b.col_stride];
+                }
+            } else {
+                line.iter_mut()
+                    .zip(from.iter().step_by(b.col_stride))
+                    .take(columns)
+                    .for_each(|(l, &v)| *l = v);
+            }
+            line[columns..].fill(T::ZERO);
+        }
+    }
+}
