@@ -5,6 +5,7 @@ use qtensor::stream::{self, Purpose};
 use qtensor::{Codes, Phase, Quantized, Scratch};
 
 use super::math::{self, Element};
+use super::quantized::{IntegerConv, KernelCodes, coded_kernels};
 use super::{Graph, NodeId, Nonlinearity, Op, Plan, Random, Unary};
 use crate::QnnError;
 
@@ -32,6 +33,11 @@ pub struct Executor<T: Element> {
     plan: Plan,
     phase: Phase,
     slots: Vec<Vec<T>>,
+    /// The integer form of convolution nodes that have one (`f32` only).
+    integer: Vec<Option<IntegerConv>>,
+    /// Codes of the kernels those read.
+    codes: Vec<Option<KernelCodes<T>>>,
+    frozen: bool,
     scratch: Scratch<T>,
     scales: Vec<T>,
 }
@@ -42,7 +48,28 @@ impl<T: Element> Executor<T> {
     pub fn new(graph: Graph, stages: &[&[NodeId]], phase: Phase, freeze: bool) -> Self {
         let plan = Plan::new(&graph, stages, freeze);
         let slots = plan.slot_len.iter().map(|&n| vec![T::ZERO; n]).collect();
-        Self { graph, plan, phase, slots, scratch: Scratch::new(), scales: Vec::new() }
+        let mut integer: Vec<Option<IntegerConv>> = (0..graph.nodes.len()).map(|_| None).collect();
+        if T::f32s(&[]).is_some() {
+            for id in plan.order.iter().chain(&plan.frozen) {
+                integer[id.index()] = IntegerConv::find(&graph, *id);
+            }
+        }
+        let mut codes: Vec<Option<KernelCodes<T>>> = (0..graph.nodes.len()).map(|_| None).collect();
+        for id in coded_kernels(integer.iter().flatten()) {
+            let len = graph.nodes[id.index()].len();
+            codes[id.index()] = Some(KernelCodes { codes: vec![0; len], scales: Vec::new() });
+        }
+        Self {
+            graph,
+            plan,
+            phase,
+            slots,
+            integer,
+            codes,
+            frozen: freeze,
+            scratch: Scratch::new(),
+            scales: Vec::new(),
+        }
     }
 
     /// The graph being run.
@@ -57,6 +84,7 @@ impl<T: Element> Executor<T> {
 
     /// Computes everything that depends on parameters alone; call again after they change.
     pub fn prepare(&mut self, leaves: &impl Leaves<T>) -> Result<(), QnnError> {
+        self.integer.iter_mut().flatten().for_each(IntegerConv::forget);
         for k in 0..self.plan.frozen.len() {
             self.step(self.plan.frozen[k], leaves, RunKey::default())?;
         }
@@ -66,6 +94,9 @@ impl<T: Element> Executor<T> {
     /// Computes the outputs of one stage; stages of one run are called in order.
     pub fn run(&mut self, stage: usize, leaves: &impl Leaves<T>, key: RunKey) -> Result<(), QnnError> {
         let start = if stage == 0 { 0 } else { self.plan.stage_ends[stage - 1] };
+        if stage == 0 && !self.frozen {
+            self.integer.iter_mut().flatten().for_each(IntegerConv::forget);
+        }
         for k in start..self.plan.stage_ends[stage] {
             self.step(self.plan.order[k], leaves, key)?;
         }
@@ -145,12 +176,11 @@ impl<T: Element> Executor<T> {
             Op::ActivationGrad(f, order) => activate_grad(f, *order, input(0), operand(1), out),
             Op::QuantizeKernel(q, tag) => {
                 let mut rng = stream::stream(key.seed, Purpose::Quantizer, &[*tag, key.step]);
-                let quantized = Quantized {
-                    values: out,
-                    codes: Codes::Skip,
-                    scales: &mut self.scales,
-                    scratch: &mut self.scratch,
+                let (codes, scales) = match &mut self.codes[id.index()] {
+                    Some(k) => (Codes::I8(&mut k.codes), &mut k.scales),
+                    None => (Codes::Skip, &mut self.scales),
                 };
+                let quantized = Quantized { values: out, codes, scales, scratch: &mut self.scratch };
                 q.quantize(input(0), &node.shape, self.phase, Some(&mut rng), quantized).map_err(|source| {
                     QnnError::Quantize { layer: self.graph.label(id).to_owned(), source }
                 })?;
@@ -219,6 +249,15 @@ impl<T: Element> Executor<T> {
                     let l = log_sum_exp(z);
                     o.iter_mut().zip(z).for_each(|(o, z)| *o = T::from_f64((z.to_f64() - l).exp()));
                 });
+            }
+            Op::Conv(g) if self.integer[id.index()].is_some() => {
+                let conv = self.integer[id.index()].as_mut().expect("just checked");
+                let codes = self.codes[conv.kernel.index()].as_ref().expect("made for this convolution");
+                let (Some(x), Some(y), Some(w)) = (T::f32s(input(0)), T::f32s_mut(out), T::f32_codes(codes))
+                else {
+                    unreachable!("integer convolutions are planned for f32 only")
+                };
+                kernel(conv.run(g, x, w, y))?;
             }
             Op::Conv(g) if g.depthwise => kernel(depthwise::forward(g, input(0), input(1), out))?,
             Op::Conv(g) => kernel(conv2d::forward(g, input(0), input(1), out))?,

@@ -3,6 +3,8 @@
 use kernels::Real;
 use rayon::prelude::*;
 
+use super::quantized::KernelCodes;
+
 /// Elements per task: large enough to amortise scheduling, small enough to stay in the second-level cache.
 const PIECE: usize = 32 * 1024;
 
@@ -12,6 +14,10 @@ pub trait Element: Real {
     fn f32s(x: &[Self]) -> Option<&[f32]>;
     /// The same slice if this type is `f32`.
     fn f32s_mut(x: &mut [Self]) -> Option<&mut [f32]>;
+    /// The same codes if this type is `f32`.
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "the trait is implemented here only")]
+    fn f32_codes(k: &KernelCodes<Self>) -> Option<&KernelCodes<f32>>;
 }
 
 impl Element for f32 {
@@ -21,6 +27,10 @@ impl Element for f32 {
     fn f32s_mut(x: &mut [Self]) -> Option<&mut [f32]> {
         Some(x)
     }
+    #[allow(private_interfaces, reason = "as in the trait")]
+    fn f32_codes(k: &KernelCodes<f32>) -> Option<&KernelCodes<f32>> {
+        Some(k)
+    }
 }
 
 impl Element for f64 {
@@ -28,6 +38,10 @@ impl Element for f64 {
         None
     }
     fn f32s_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+    #[allow(private_interfaces, reason = "as in the trait")]
+    fn f32_codes(_: &KernelCodes<f64>) -> Option<&KernelCodes<f32>> {
         None
     }
 }

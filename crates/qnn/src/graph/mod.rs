@@ -6,6 +6,7 @@ mod grad;
 mod math;
 mod op;
 mod plan;
+mod quantized;
 
 pub use exec::{Executor, Leaves, RunKey};
 pub use math::Element;

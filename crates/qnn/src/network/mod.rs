@@ -142,7 +142,6 @@ pub struct Layer {
     pub op: LayerOp,
     /// Names of the layers it reads; empty means the previous layer (the input for the first one), `input` means the
     /// network's input.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<String>,
 }
 

@@ -1,0 +1,153 @@
+//! Training as a whole: it learns, and gives the same bits on any thread count and after an interruption.
+#![forbid(unsafe_code)]
+
+use qnn::train::{Event, FitOutcome, Optimizer, Samples, Schedule, TrainConfig, Trainer, fit};
+use qnn::zoo::{Quantizers, Twin};
+use qnn::{InputGrid, Model, Network, Predictor, QnnError, evaluate};
+
+/// Bright bars at one of four places, with noise that is a function of epoch and sample.
+struct Bars {
+    len: usize,
+    augment: bool,
+}
+
+impl Samples for Bars {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn fill(&self, indices: &[u32], epoch: u64, x: &mut [f32], labels: &mut [u8]) -> Result<(), QnnError> {
+        for ((image, label), &index) in x.chunks_mut(8 * 8).zip(labels).zip(indices) {
+            let epoch = if self.augment { epoch } else { 0 };
+            let key = [epoch, u64::from(index)];
+            let mut rng = qtensor::stream::stream(9, qtensor::stream::Purpose::Test, &key);
+            *label = (index % 4) as u8;
+            for (i, v) in image.iter_mut().enumerate() {
+                let bar = if *label < 2 { i / 8 } else { i % 8 } / 4 == usize::from(*label % 2);
+                *v = 0.7 * qtensor::stream::uniform_f32(&mut rng) + if bar { 0.3 } else { 0.0 };
+            }
+        }
+        Ok(())
+    }
+}
+
+fn model(twin: Twin) -> Model {
+    let Quantizers { weights, activations } = twin.quantizers();
+    let net = Network::new("bars", [8, 8, 1], InputGrid::UNIT_IMAGE, 4)
+        .conv("c1", 8, 3, 1, &weights)
+        .bn_act("c1", &activations)
+        .max_pool("p1", 2)
+        .conv("c2", 8, 3, 1, &weights)
+        .bn_act("c2", &activations)
+        .classifier(&weights);
+    Model::new(net, 1).unwrap()
+}
+
+fn config(optimizer: Optimizer, rate: f64) -> TrainConfig {
+    TrainConfig {
+        batch: 32,
+        epochs: 4,
+        rate,
+        optimizer,
+        schedule: Schedule::Cosine { warmup: 0.5, floor: 0.05 },
+        label_smoothing: 0.02,
+        clip_norm: Some(5.0),
+        patience: None,
+        seed: 11,
+    }
+}
+
+fn run(twin: Twin, dir: &std::path::Path, stop_after: Option<u32>) -> Result<FitOutcome, QnnError> {
+    let config = config(Optimizer::adam(), 5e-3);
+    let mut trainer = Trainer::new(model(twin), config.clone(), Vec::new())?;
+    let (train, validation) = (Bars { len: 1024, augment: true }, Bars { len: 64, augment: false });
+    if let Some(epochs) = stop_after {
+        // A crash: the process dies in the middle of the next epoch, after `epochs` finished ones.
+        let crash = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            fit(&mut trainer, &train, Some(&validation), dir, &mut |event| {
+                if let Event::Step { epoch, done: 3, .. } = event {
+                    assert!(epoch < epochs, "crash");
+                }
+            })
+        }));
+        assert!(crash.is_err());
+        trainer = Trainer::new(model(twin), config, Vec::new())?;
+    }
+    fit(&mut trainer, &train, Some(&validation), dir, &mut |_| {})
+}
+
+fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+}
+
+#[test]
+fn every_twin_learns() {
+    for twin in [Twin::Float, Twin::Stq, Twin::StqDeterministic, Twin::StochasticBinary, Twin::EightBit] {
+        let dir = tempfile::tempdir().unwrap();
+        let outcome = run(twin, dir.path(), None).unwrap();
+        let result = evaluate(&outcome.best, &Bars { len: 400, augment: false }).unwrap();
+        assert!(result.accuracy() > 0.9, "{twin:?}: {result:?}");
+    }
+}
+
+#[test]
+fn sgd_learns_too() {
+    let optimizer = Optimizer::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 };
+    let mut trainer = Trainer::new(model(Twin::Stq), config(optimizer, 0.05), Vec::new()).unwrap();
+    let first = trainer.train_epoch(&Bars { len: 256, augment: true }, &mut |_, _| {}).unwrap();
+    let second = trainer.train_epoch(&Bars { len: 256, augment: true }, &mut |_, _| {}).unwrap();
+    assert!(second.loss < first.loss);
+}
+
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let one = on_threads(1, || run(Twin::Stq, dirs[0].path(), None)).unwrap();
+    let three = on_threads(3, || run(Twin::Stq, dirs[1].path(), None)).unwrap();
+    assert_eq!(one.last.to_bytes().unwrap(), three.last.to_bytes().unwrap());
+    assert_eq!(one.history, three.history);
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_same_bits() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let whole = run(Twin::Stq, dirs[0].path(), None).unwrap();
+    let resumed = run(Twin::Stq, dirs[1].path(), Some(2)).unwrap();
+    assert_eq!(whole.last.to_bytes().unwrap(), resumed.last.to_bytes().unwrap());
+    assert_eq!(whole.history, resumed.history);
+}
+
+#[test]
+fn another_runs_checkpoint_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    run(Twin::Stq, dir.path(), None).unwrap();
+    let error = run(Twin::Float, dir.path(), None).unwrap_err();
+    assert!(error.to_string().contains("another run"), "{error}");
+}
+
+#[test]
+fn a_diverging_run_stops_with_the_layers_name() {
+    let mut broken = model(Twin::Float);
+    let at = broken.index_of("c2_bn/gamma").unwrap();
+    broken.params[at].values[0] = 3e38;
+    let mut trainer = Trainer::new(broken, config(Optimizer::adam(), 1e-3), Vec::new()).unwrap();
+    let error = trainer.train_epoch(&Bars { len: 64, augment: true }, &mut |_, _| {}).unwrap_err();
+    assert!(matches!(error, QnnError::NonFinite { .. }), "{error}");
+    assert!(error.to_string().contains("c2_bn"), "{error}");
+}
+
+#[test]
+fn predictions_do_not_depend_on_the_batch() {
+    let model = model(Twin::Stq);
+    let mut predictor = Predictor::new(&model).unwrap();
+    let (mut x, mut labels) = (vec![0.0; 150 * 64], vec![0; 150]);
+    let indices: Vec<u32> = (0..150).collect();
+    Bars { len: 150, augment: false }.fill(&indices, 0, &mut x, &mut labels).unwrap();
+    let mut whole = vec![0.0; 150 * 4];
+    predictor.logits(&x, &mut whole).unwrap();
+    for (i, row) in whole.chunks(4).enumerate() {
+        let mut one = [0.0; 4];
+        predictor.logits(&x[i * 64..(i + 1) * 64], &mut one).unwrap();
+        assert_eq!(row, one, "sample {i}");
+    }
+}
