@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dataset::hex;
 use crate::error::read_file;
+use crate::manifest::Manifest;
 use crate::stream::{Purpose, shuffle, stream};
 use crate::{DataError, DataSearch, Dataset, InputGrid, Origin, Split, Task};
 
@@ -17,16 +18,18 @@ pub const CLASSES: [&str; 10] =
 /// Images held back from training for validation: 500 of each class.
 pub const VALIDATION_PER_CLASS: usize = 500;
 
-/// Official files in order and their SHA-256; the last is the test set.
-pub const FILES: [(&str, &str); 6] = [
-    ("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
-    ("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
-    ("data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
-    ("data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
-    ("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
-    ("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+/// Official files in order; the last is the test set. Their SHA-256 are in `datasets/cifar10.toml`.
+pub const FILES: [&str; 6] = [
+    "data_batch_1.bin",
+    "data_batch_2.bin",
+    "data_batch_3.bin",
+    "data_batch_4.bin",
+    "data_batch_5.bin",
+    "test_batch.bin",
 ];
 
+/// Directory of the official archive.
+const FOLDER: &str = "cifar-10-batches-bin";
 const PLANE: usize = 32 * 32;
 const IMAGE: usize = 3 * PLANE;
 const RECORD: usize = 1 + IMAGE;
@@ -42,28 +45,29 @@ pub(crate) fn load(search: &DataSearch) -> Result<Dataset, DataError> {
 }
 
 fn find(dir: &Path) -> Option<PathBuf> {
-    [dir.join("cifar-10-batches-bin"), dir.to_owned()]
+    [dir.join(FOLDER), dir.to_owned()]
         .into_iter()
-        .find(|candidate| FILES.iter().any(|(name, _)| candidate.join(name).is_file()))
+        .find(|candidate| FILES.iter().any(|name| candidate.join(name).is_file()))
 }
 
 fn load_dir(dir: &Path) -> Result<Dataset, DataError> {
-    let batches = FILES
-        .par_iter()
-        .map(|(name, _)| read_batch(&dir.join(name)))
-        .collect::<Result<Vec<_>, DataError>>()?;
-    let warnings: Vec<String> = FILES
-        .iter()
-        .zip(&batches)
-        .filter(|((_, official), batch)| batch.sha256 != *official)
-        .map(|((name, official), batch)| {
-            format!(
-                "{name} is not the official file (SHA-256 {}, official {official}): perhaps a re-encoded (JPEG) copy, \
-                 which costs an accuracy of up to 12 points",
-                batch.sha256
-            )
-        })
-        .collect();
+    let batches =
+        FILES.par_iter().map(|name| read_batch(&dir.join(name))).collect::<Result<Vec<_>, DataError>>()?;
+    let manifest = Manifest::named("cifar10")?;
+    let mut warnings = Vec::new();
+    for (name, batch) in FILES.iter().zip(&batches) {
+        let path = format!("{FOLDER}/{name}");
+        let expected =
+            manifest.files.iter().find(|file| file.path == path).and_then(|file| file.sha256.as_deref());
+        if expected != Some(batch.sha256.as_str()) {
+            warnings.push(format!(
+                "{name} is not the official file (SHA-256 {}, official {}): perhaps a re-encoded (JPEG) copy, which can \
+                 cost 12 points of accuracy",
+                batch.sha256,
+                expected.unwrap_or("unknown")
+            ));
+        }
+    }
 
     let labels: Vec<u8> = batches[..5].iter().flat_map(|batch| &batch.labels).copied().collect();
     let held_back = validation_mask(&labels);
@@ -157,7 +161,7 @@ mod tests {
 
     fn write_copy(dir: &Path) {
         std::fs::create_dir_all(dir).unwrap();
-        for (batch, (name, _)) in FILES.iter().enumerate() {
+        for (batch, name) in FILES.iter().enumerate() {
             let mut bytes = vec![0u8; RECORD * RECORDS];
             for (i, record) in bytes.chunks_exact_mut(RECORD).enumerate() {
                 record[0] = (i % 10) as u8;

@@ -24,16 +24,21 @@ mod dataset;
 pub mod embedded;
 mod error;
 pub mod frontend;
+pub mod manifest;
 mod search;
+mod sheet;
 pub mod speech;
 mod stream;
 mod task;
+mod verify;
 
 pub use augment::Augmentation;
 pub use dataset::{Dataset, InputGrid, Origin, Part, Split};
 pub use error::DataError;
 pub use search::DataSearch;
+pub use sheet::sheet;
 pub use task::Task;
+pub use verify::{Check, Finding, verify};
 
 /// Loads a task's data, verified; embedded tasks are made by code and need no files.
 ///

@@ -1,7 +1,10 @@
 //! Checks against the real releases; needs `TERNION_DATA`, a directory in the official layouts.
 use std::path::PathBuf;
 
-use datasets::{Augmentation, DataSearch, Dataset, Origin, Part, Task, load};
+use datasets::frontend::{FEATURES, Mfcc, SAMPLES, normalise};
+use datasets::manifest::Manifest;
+use datasets::speech::{Kws01, load_kws01, read_clip};
+use datasets::{Augmentation, DataSearch, Dataset, Finding, Origin, Part, Task, load, verify};
 
 fn search() -> Option<DataSearch> {
     let dir = std::env::var_os("TERNION_DATA").map(PathBuf::from);
@@ -74,4 +77,41 @@ fn augmented_speech_is_reproducible_and_close_to_the_clean_features() {
     }
     assert_eq!(batches[1], batches[2]);
     assert_ne!(batches[0], batches[1]);
+}
+
+#[test]
+fn kws01_stimuli_follow_from_their_audio() {
+    let Some(search) = search() else { return };
+    let root = search.explicit.unwrap();
+    let stimuli = load_kws01(&root).unwrap();
+    assert_eq!(stimuli.labels.len(), 1_000);
+    let mfcc = Mfcc::<f32>::new();
+    let (mut work, mut wave, mut out) = (mfcc.work(), vec![0.0f32; SAMPLES], [0.0f32; FEATURES]);
+    let (mut exact, mut within_one) = (0, 0);
+    for (clip, expected) in stimuli.clips.iter().zip(stimuli.values.chunks_exact(FEATURES)) {
+        let audio = read_clip(&root.join("speech_commands_test_set_v0.02").join(clip)).unwrap();
+        normalise(&audio, &mut wave).unwrap();
+        mfcc.compute(&wave, &mut work, &mut out).unwrap();
+        let difference =
+            |(&x, &value): (&f32, &i8)| (i32::from(Kws01::quantize(x.into())) - i32::from(value)).abs();
+        match out.iter().zip(expected).map(difference).max() {
+            Some(0) => exact += 1,
+            Some(1) => within_one += 1,
+            other => panic!("{clip}: off by {other:?}"),
+        }
+    }
+    println!("kws01: {exact} bit-exact, {within_one} within one unit");
+    assert!(exact >= 920, "{exact} bit-exact");
+    assert_eq!(stimuli.dataset().test.class_counts(12), [92, 92, 81, 89, 70, 84, 75, 78, 84, 89, 80, 86]);
+}
+
+#[test]
+fn manifests_describe_the_data() {
+    let Some(search) = search() else { return };
+    let root = search.explicit.unwrap();
+    for name in ["cifar10", "speech_commands_test", "mlperf_tiny_kws01"] {
+        for check in verify(&Manifest::named(name).unwrap(), &root) {
+            assert_eq!(check.finding, Finding::Good, "{}", check.path.display());
+        }
+    }
 }

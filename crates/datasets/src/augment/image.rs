@@ -39,8 +39,8 @@ fn flip_crop(
 ) {
     out.fill(0);
     // Source row = out row + corner - pad; the same for columns.
-    let rows = pad.saturating_sub(corner[0])..(h + pad - corner[0]).min(h);
-    let columns = pad.saturating_sub(corner[1])..(w + pad - corner[1]).min(w);
+    let rows = pad.saturating_sub(corner[0])..(h + pad).saturating_sub(corner[0]).min(h);
+    let columns = pad.saturating_sub(corner[1])..(w + pad).saturating_sub(corner[1]).min(w);
     if columns.is_empty() {
         return;
     }

@@ -98,7 +98,7 @@ mod tests {
             out.iter().zip(&cotangent).map(|(a, b)| a * b).sum::<f64>()
         };
         for n in [1, 200, 321, 479, 5000, 15_700, 15_839] {
-            let h = 1e-5;
+            let h = 1e-7;
             let (mut up, mut down) = (wave.clone(), wave.clone());
             up[n] += h;
             down[n] -= h;

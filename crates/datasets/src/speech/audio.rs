@@ -211,8 +211,8 @@ mod tests {
         out.extend(packed.to_be_bytes());
         out.extend([0; 16]);
         let frame = out.len();
-        // Fixed block size given as 16 bits, rate and bits from the stream information, frame number 0.
-        out.extend([0xFF, 0xF8, 0x70, (channels - 1) << 4, 0]);
+        // Fixed block size given as 16 bits, rate from the stream information, 16 bits, frame number 0.
+        out.extend([0xFF, 0xF8, 0x70, (channels - 1) << 4 | 0x08, 0]);
         out.extend((n - 1).to_be_bytes());
         let crc8 = out[frame..].iter().fold(0u8, |crc, &byte| {
             (0..8).fold(crc ^ byte, |c, _| if c & 0x80 != 0 { c << 1 ^ 0x07 } else { c << 1 })

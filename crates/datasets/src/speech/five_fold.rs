@@ -1,14 +1,16 @@
 //! The five-fold task: the official Speech Commands v0.02 test set, cut by speakers, for those without the training archive.
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::assemble::{Item, Splits, assemble};
+use super::table::Table;
 use super::{CLASSES, audio, load_noise};
 use crate::error::read_file;
 use crate::{DataError, DataSearch, Dataset, Origin, Task};
 
 const FOLDER: &str = "speech_commands_test_set_v0.02";
 const LIST: &str = "gsc_v0.02_test.csv";
+const FOLDS: u8 = 5;
 
 /// One line of the list.
 #[derive(Debug, PartialEq)]
@@ -23,7 +25,7 @@ struct Entry {
 /// `DIR/speech_commands_test_set_v0.02` or DIR itself with `gsc_v0.02_test.csv` beside the word folders.
 pub(crate) fn load_five_fold(fold: u8, search: &DataSearch) -> Result<Dataset, DataError> {
     let task = Task::SpeechCommands5Fold { fold };
-    if fold > 4 {
+    if fold >= FOLDS {
         return Err(DataError::request("fold", format!("{fold}, 0 to 4 expected")));
     }
     let (dir, root) = search.find(&task, |root| {
@@ -37,7 +39,7 @@ pub(crate) fn load_five_fold(fold: u8, search: &DataSearch) -> Result<Dataset, D
 
     let mut splits = Splits { train: Vec::new(), validation: Vec::new(), test: Vec::new() };
     for (id, entry) in (0u32..).zip(&entries) {
-        let split = match (entry.fold + 5 - fold) % 5 {
+        let split = match (entry.fold + FOLDS - fold) % FOLDS {
             0 => &mut splits.test,
             1 => &mut splits.validation,
             _ => &mut splits.train,
@@ -56,7 +58,7 @@ pub(crate) fn load_five_fold(fold: u8, search: &DataSearch) -> Result<Dataset, D
          clip's samples; they are kept, always in the same fold. Silence clips are cut from the same {recordings} \
          background recordings that augmentation mixes in.",
         entries.len(),
-        (fold + 1) % 5
+        (fold + 1) % FOLDS
     );
     let noise = noise.into_iter().map(|(_, samples)| samples).collect();
     assemble(task.to_string(), Origin::OfficialSubset, note, &splits, noise, |path: &PathBuf| {
@@ -76,62 +78,34 @@ fn existing(dir: &Path, file: &str) -> PathBuf {
 
 fn read_list(path: &Path) -> Result<Vec<Entry>, DataError> {
     let bytes = read_file(path, 16 << 20)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|e| DataError::corrupt(path, e.valid_up_to() as u64, "not UTF-8 text"))?;
-    let mut offset = 0u64;
-    let mut lines = text.split_inclusive('\n').map(|line| {
-        let start = offset;
-        offset += line.len() as u64;
-        (start, line.trim_end_matches(['\n', '\r']))
-    });
-    let header = lines.next().map_or("", |(_, line)| line);
-    let columns: HashMap<&str, usize> = header.split(',').zip(0..).collect();
-    let column = |name: &str| {
-        let missing = || DataError::corrupt(path, 0, format!("no column `{name}` in `{header}`"));
-        columns.get(name).copied().ok_or_else(missing)
-    };
-    let (file, label12, label, fold5, duplicate) =
-        (column("file")?, column("label12")?, column("label")?, column("fold5")?, column("duplicate_of")?);
+    let table = Table::parse(path, &bytes)?;
+    let [file, label12, label, fold5, duplicate] =
+        table.columns(["file", "label12", "label", "fold5", "duplicate_of"])?;
 
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut offsets = Vec::new();
-    for (start, line) in lines.filter(|(_, line)| !line.is_empty()) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let bad = |reason: String| DataError::corrupt(path, start, reason);
-        let field = |i: usize| fields.get(i).copied().ok_or_else(|| bad(format!("{} fields", fields.len())));
-        let name = field(file)?;
-        if name.is_empty() || !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
-            return Err(bad(format!("`{name}` is not a path inside the folder")));
+    let mut entries = Vec::with_capacity(table.rows.len());
+    for row in &table.rows {
+        let name = row.path(file)?;
+        let class: u8 = row.number(label12, CLASSES.len() as u8)?;
+        if row.field(label)? != CLASSES[usize::from(class)] {
+            return Err(row.error(format!("label {class} is named `{}`", row.field(label)?)));
         }
-        let class = field(label12)?;
-        let class = class
-            .parse::<u8>()
-            .ok()
-            .filter(|class| usize::from(*class) < CLASSES.len())
-            .ok_or_else(|| bad(format!("label `{class}`, 0 to 11 expected")))?;
-        if field(label)? != CLASSES[usize::from(class)] {
-            return Err(bad(format!("label {class} is named `{}`", field(label)?)));
-        }
-        let fold = field(fold5)?;
-        let fold = fold
-            .parse::<u8>()
-            .ok()
-            .filter(|fold| *fold < 5)
-            .ok_or_else(|| bad(format!("fold `{fold}`, 0 to 4 expected")))?;
-        let duplicate_of = Some(field(duplicate)?).filter(|name| !name.is_empty()).map(str::to_owned);
-        entries.push(Entry { file: name.to_owned(), label: class, fold, duplicate_of });
-        offsets.push(start);
+        let duplicate_of = Some(row.field(duplicate)?).filter(|name| !name.is_empty()).map(str::to_owned);
+        entries.push(Entry {
+            file: name.to_owned(),
+            label: class,
+            fold: row.number(fold5, FOLDS)?,
+            duplicate_of,
+        });
     }
     let folds: HashMap<&str, u8> = entries.iter().map(|entry| (entry.file.as_str(), entry.fold)).collect();
     if folds.len() != entries.len() {
         return Err(DataError::corrupt(path, 0, "a file is listed twice"));
     }
-    for (entry, &start) in entries.iter().zip(&offsets) {
+    for (entry, row) in entries.iter().zip(&table.rows) {
         if let Some(original) = &entry.duplicate_of
             && folds.get(original.as_str()) != Some(&entry.fold)
         {
-            let reason = format!("`{}` repeats `{original}`, which is not in its fold", entry.file);
-            return Err(DataError::corrupt(path, start, reason));
+            return Err(row.error(format!("`{}` repeats `{original}`, which is not in its fold", entry.file)));
         }
     }
     Ok(entries)

@@ -2,7 +2,9 @@
 mod assemble;
 mod audio;
 mod five_fold;
+mod kws01;
 mod official;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 pub(crate) use assemble::{Item, Splits, assemble};
 pub use audio::read_clip;
 pub(crate) use five_fold::load_five_fold;
+pub use kws01::{Kws01, load_kws01};
 pub(crate) use official::load_official;
 
 use crate::DataError;
@@ -61,7 +64,7 @@ impl Speech {
 }
 
 /// Audio files directly in `dir`, by name.
-fn audio_files(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(crate) fn audio_files(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(|e| DataError::io(dir, e))? {
         let path = entry.map_err(|e| DataError::io(dir, e))?.path();

@@ -9,10 +9,9 @@ use super::assemble::{Item, Splits, assemble};
 use super::{CLASSES, SILENCE, UNKNOWN, audio, audio_files, load_noise};
 use crate::error::read_file;
 use crate::frontend::SAMPLES;
+use crate::manifest::Manifest;
 use crate::{DataError, DataSearch, Dataset, Origin, Task};
 
-/// Official counts: train, validation, test (constants of MLPerf Tiny's `train.py`).
-const COUNTS: [usize; 3] = [85_511, 10_102, 4_890];
 /// Silence clips are windows of the background recordings, one second long, starting every half second.
 const HOP: usize = SAMPLES / 2;
 /// The recording whose windows are validation silence; the others' are training silence.
@@ -101,17 +100,19 @@ pub(crate) fn load_official(search: &DataSearch) -> Result<Dataset, DataError> {
          are left out: the test split is the separate test archive.",
         if lists.listed { "official lists" } else { "official SHA-1 rule, no lists in the folder" }
     );
-    let origin = if counts == COUNTS { Origin::Official } else { Origin::OfficialSubset };
+    let official = Manifest::named("speech_commands")?.counts;
+    let official = [official.train, official.validation, official.test];
+    let origin = if counts == official { Origin::Official } else { Origin::OfficialSubset };
     let read = |source: &Source| match source {
         Source::File(path) => audio::read_clip(path),
         Source::Window { recording, start } => Ok(recordings[*recording].1[*start..start + SAMPLES].to_vec()),
     };
     let noise = recordings.iter().map(|(_, samples)| samples.clone()).collect();
     let mut dataset = assemble(task.to_string(), origin, note, &splits, noise, read)?;
-    if counts != COUNTS {
+    if counts != official {
         dataset.warnings.push(format!(
             "{} / {} / {} clips (train / validation / test), the official release has {} / {} / {}",
-            counts[0], counts[1], counts[2], COUNTS[0], COUNTS[1], COUNTS[2]
+            counts[0], counts[1], counts[2], official[0], official[1], official[2]
         ));
     }
     if lists.listed && lists.missing(&splits, left_out) > 0 {
