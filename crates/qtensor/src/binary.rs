@@ -2,6 +2,7 @@
 
 use kernels::Real;
 
+use crate::bits::clip_exponents;
 use crate::error::QuantizeError;
 use crate::group::{Axes, Scratch};
 use crate::math::{self, EPSILON};
@@ -40,10 +41,8 @@ pub struct Binary {
     pub use_stochastic_rounding: bool,
     /// Axes with scales of their own (auto only).
     pub axes: ScaleAxes,
-    /// Smallest exponent of an auto_po2 scale.
-    pub min_po2_exponent: Option<i32>,
-    /// Largest exponent of an auto_po2 scale.
-    pub max_po2_exponent: Option<i32>,
+    /// Smallest and largest exponent of an auto_po2 scale.
+    pub po2_exponents: [Option<i32>; 2],
 }
 
 /// `stochastic_binary(alpha, temperature, use_real_sigmoid)` and `bernoulli(...)`.
@@ -74,12 +73,8 @@ impl Binary {
             call.scratch.least_squares_of(call.x, &*call.values, po2);
         }
         fixed_scale(call, self.alpha);
-        if po2 && (self.min_po2_exponent.is_some() || self.max_po2_exponent.is_some()) {
-            let lowest = math::exp2i(self.min_po2_exponent.unwrap_or(-1022));
-            let highest = math::exp2i(self.max_po2_exponent.unwrap_or(1023));
-            for scale in &mut call.scratch.scale {
-                *scale = T::from_f64(scale.to_f64().clamp(lowest, highest));
-            }
+        if po2 {
+            clip_exponents(&mut call.scratch.scale, self.po2_exponents);
         }
         Ok(())
     }

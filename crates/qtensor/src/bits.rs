@@ -3,13 +3,15 @@
 use kernels::Real;
 
 use crate::binary::ScaleAxes;
-use crate::elementwise::{Elementwise, Map, StandIn};
+use crate::elementwise::{Elementwise, Map};
 use crate::error::QuantizeError;
 use crate::group::Scratch;
 use crate::math;
 use crate::quantizer::{Alpha, Call};
+use crate::stand_in::StandIn;
 
-/// `quantized_bits(bits, integer, symmetric, keep_negative, alpha, use_stochastic_rounding, scale_axis, qnoise_factor, use_ste)`.
+/// `quantized_bits(bits, integer, symmetric, keep_negative, alpha, use_stochastic_rounding, scale_axis, qnoise_factor,
+/// use_ste, elements_per_scale, min_po2_exponent, max_po2_exponent)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedBits {
     /// Bits of a code, sign included, 1..=22.
@@ -24,8 +26,10 @@ pub struct QuantizedBits {
     pub alpha: Alpha,
     /// Round up with the probability of the fraction in training (fixed alpha only, as in QKeras).
     pub use_stochastic_rounding: bool,
-    /// Axes with scales of their own (auto only).
+    /// Axes with scales of their own (auto only); blocks for auto_po2 only.
     pub axes: ScaleAxes,
+    /// Smallest and largest exponent of an auto_po2 scale (git head only).
+    pub po2_exponents: [Option<i32>; 2],
     /// 1: quantized; 0: untouched; between: a mixture (QKeras' QNoiseScheduler moves it).
     pub qnoise_factor: f64,
     /// With a mixture, true gives the derivative 1 and false 1 - qnoise_factor.
@@ -42,6 +46,7 @@ impl Default for QuantizedBits {
             alpha: Alpha::None,
             use_stochastic_rounding: false,
             axes: ScaleAxes::default(),
+            po2_exponents: [None; 2],
             qnoise_factor: 1.0,
             use_ste: true,
         }
@@ -84,8 +89,17 @@ impl QuantizedBits {
 
     /// Searched scales. Codes go to `call.values`; the scale is the value of code 1.
     pub(crate) fn quantize<T: Real>(&self, call: &mut Call<'_, T>) -> Result<(), QuantizeError> {
+        let blocks = !self.axes.elements_per_scale.is_empty();
+        let limited = self.po2_exponents != [None; 2];
+        if self.alpha != Alpha::AutoPo2 && (blocks || limited) {
+            return Err(call.unsupported("elements_per_scale and po2 exponents need alpha=auto_po2"));
+        }
         call.scratch.prepare(call.shape, &self.axes.axes())?;
-        call.scratch.max_abs(call.x)?;
+        if blocks {
+            call.scratch.max_abs_by_slot(call.x)?
+        } else {
+            call.scratch.max_abs(call.x)?
+        };
         let whole = T::from_f64(math::exp2i(self.integer));
         let levels = T::from_f64(self.levels());
         let po2 = self.alpha == Alpha::AutoPo2;
@@ -109,9 +123,14 @@ impl QuantizedBits {
             for _ in 0..UNROLLS {
                 scratch.first.clone_from(&scratch.scale);
                 scratch.least_squares(&*call.values, true, code);
+                clip_exponents(&mut scratch.scale, self.po2_exponents);
+            }
+            // In QKeras 0.9.0 the codes belong to the scale before the last update; git head, which alone has blocks and
+            // exponent limits, recomputes them.
+            if blocks || limited {
+                scratch.first.clone_from(&scratch.scale);
             }
         }
-        // As in QKeras 0.9.0, the codes belong to the scale before the last update.
         let period = scratch.period();
         for row in call.values.chunks_mut(period) {
             for (value, &s) in row.iter_mut().zip(&scratch.first) {
@@ -127,3 +146,12 @@ impl QuantizedBits {
 
 /// Alternations between codes and scale for auto_po2.
 const UNROLLS: usize = 5;
+
+/// Clips power-of-two scales to the exponents given.
+pub(crate) fn clip_exponents<T: Real>(scales: &mut [T], [lowest, highest]: [Option<i32>; 2]) {
+    let lowest = lowest.map_or(0.0, math::exp2i);
+    let highest = highest.map_or(f64::INFINITY, math::exp2i);
+    for scale in scales {
+        *scale = math::clamp(*scale, T::from_f64(lowest), T::from_f64(highest));
+    }
+}

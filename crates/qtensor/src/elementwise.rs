@@ -3,6 +3,9 @@
 use kernels::Real;
 
 use crate::math;
+use crate::po2::Powers;
+use crate::squash::Squash;
+use crate::stand_in::StandIn;
 
 /// From an element to its code.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,69 +20,12 @@ pub(crate) enum Map {
     Sign,
     /// sign(x) where |x| >= threshold.
     Threshold(f64),
-}
-
-/// The differentiable function whose derivative stands for the quantizer's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum StandIn {
-    /// x.
-    Identity,
-    /// tanh x.
-    Tanh,
-    /// Leaky ReLU up to `cap`, constant above.
-    Relu { slope: f64, cap: f64 },
-}
-
-impl StandIn {
-    /// The stand-in (order 0) or its derivative.
-    #[inline(always)]
-    pub(crate) fn derivative<T: Real>(self, x: T, order: u32) -> T {
-        match (self, order) {
-            (StandIn::Identity, 0) => x,
-            (StandIn::Identity, 1) => T::ONE,
-            (StandIn::Tanh, _) => {
-                let t = x.to_f64().tanh();
-                T::from_f64(tanh_derivative(t, order))
-            }
-            (StandIn::Relu { slope, cap }, 0 | 1) => {
-                let slope = T::from_f64(slope);
-                if x > T::from_f64(cap) {
-                    return if order == 0 { T::from_f64(cap) } else { T::ZERO };
-                }
-                match (x > T::ZERO, order) {
-                    (true, 0) => x,
-                    (true, _) => T::ONE,
-                    (false, 0) => x * slope,
-                    (false, _) => slope,
-                }
-            }
-            _ => T::ZERO,
-        }
-    }
-}
-
-/// The order-th derivative of tanh where tanh = t: polynomials P_0 = t, P_{n+1} = P_n' (1 - t^2).
-pub(crate) fn tanh_derivative(t: f64, order: u32) -> f64 {
-    let s = 1.0 - t * t;
-    match order {
-        0 => t,
-        1 => s,
-        2 => -2.0 * t * s,
-        3 => s * (6.0 * t * t - 2.0),
-        _ => {
-            // Coefficients of P_n, lowest power first.
-            let mut p = vec![0.0, 1.0];
-            for _ in 0..order {
-                let derivative: Vec<f64> = (1..p.len()).map(|k| k as f64 * p[k]).collect();
-                p = vec![0.0; derivative.len() + 2];
-                for (k, d) in derivative.iter().enumerate() {
-                    p[k] += d;
-                    p[k + 2] -= d;
-                }
-            }
-            p.iter().rev().fold(0.0, |sum, c| sum * t + c)
-        }
-    }
+    /// round(clip(x / scale, lo, hi)); a sign has the codes +-1 of half the scale.
+    Linear { scale: f64, sign: bool },
+    /// clip(round(codes * function(x)), lo, hi).
+    Squash { function: Squash, codes: i32 },
+    /// Powers of two; the "code" is the value itself.
+    Powers { powers: Powers, relu: bool, slope: f64 },
 }
 
 /// The fixed code grid of an elementwise quantizer: value = code * step.
@@ -115,13 +61,15 @@ pub struct Elementwise {
     /// Weight of the quantized value, and of the stand-in's derivative.
     noise: f64,
     slope: f64,
+    /// Values end here even if the codes go on (relu_upper_bound off the grid).
+    ceiling: f64,
     /// Codes per step in training: 2 when stochastic rounding works in half steps.
     pub(crate) halves: i32,
 }
 
 impl Elementwise {
     pub(crate) fn new(map: Map, step: f64, lo: i32, hi: i32, stand_in: StandIn) -> Self {
-        Elementwise { map, step, lo, hi, stand_in, noise: 1.0, slope: 1.0, halves: 1 }
+        Elementwise { map, step, lo, hi, stand_in, noise: 1.0, slope: 1.0, ceiling: f64::INFINITY, halves: 1 }
     }
 
     pub(crate) fn mixed(mut self, noise: f64, use_ste: bool) -> Self {
@@ -130,22 +78,53 @@ impl Elementwise {
         self
     }
 
+    pub(crate) fn ceiling(mut self, ceiling: f64) -> Self {
+        self.ceiling = ceiling;
+        self
+    }
+
     pub(crate) fn half_steps(mut self, stochastic: bool) -> Self {
         self.halves = if stochastic { 2 } else { 1 };
         self
     }
 
-    /// The grid of codes.
-    pub fn grid(&self) -> Grid {
+    /// The grid of codes: value = code * step, unless [`Self::on_grid`] is false. `None` for powers of two.
+    pub fn grid(&self) -> Option<Grid> {
+        if matches!(self.map, Map::Powers { .. }) {
+            return None;
+        }
         // Two's complement when there are negative codes.
         let largest = self.hi.max(-self.lo - 1).max(0) as u32;
         let bits = 32 - largest.leading_zeros() + u32::from(self.lo < 0);
-        Grid { bits: bits.max(1), step: self.step, min_code: self.lo, max_code: self.hi }
+        Some(Grid { bits: bits.max(1), step: self.step, min_code: self.lo, max_code: self.hi })
     }
 
-    /// True if a value is always code * step (no mixture with the unquantized input).
+    /// True if a value is always code * step: no powers of two, no mixture with the unquantized input.
     pub fn on_grid(&self) -> bool {
-        self.noise == 1.0
+        self.noise == 1.0 && self.ceiling == f64::INFINITY && self.grid().is_some()
+    }
+
+    /// The value of code 1; 1 for powers of two, whose codes are the values.
+    pub(crate) fn step(&self) -> f64 {
+        self.step
+    }
+
+    /// What QKeras computes as `b + (q - b)` (see [`crate::Quantizer::qkeras_value`]).
+    pub(crate) fn through_stand_in(&self, x: f32, q: f32) -> f32 {
+        match self.map {
+            // These clip and round the stand-in itself.
+            Map::Squash { .. } => q,
+            Map::Round { inverse } | Map::LeakyRound { inverse, .. }
+                if (x * inverse as f32).is_infinite() =>
+            {
+                f32::NAN
+            }
+            _ if self.noise != 1.0 => q,
+            _ => {
+                let b = self.stand_in.unquantized(x);
+                b + (q - b)
+            }
+        }
     }
 
     /// The code of x as a real number. NaN stays NaN except for sign and threshold maps.
@@ -189,24 +168,40 @@ impl Elementwise {
                     T::ZERO
                 }
             }
+            Map::Linear { scale, sign } => {
+                let p = x / T::from_f64(scale);
+                if sign {
+                    let half = T::from_f64(0.5);
+                    let rounded = math::round_small(math::clamp(p, -half, half) - half) + half;
+                    return T::from_f64(2.0) * rounded;
+                }
+                math::round_small(math::clamp(p, lo, hi))
+            }
+            Map::Squash { function, codes } => {
+                let p = function.derivative(x, 0) * T::from_f64(f64::from(codes));
+                math::round_small(math::clamp(p, lo, hi))
+            }
+            Map::Powers { powers, relu, slope } => powers.value(x, relu, slope, None),
         }
     }
 
     #[inline(always)]
-    fn value_of<T: Real>(&self, x: T, code: T) -> T {
-        let quantized = code * T::from_f64(self.step);
+    fn value_of<T: Real>(&self, x: T, code: T, step: T) -> T {
+        let quantized = code * step;
+        let ceiling = T::from_f64(self.ceiling);
+        let quantized = if quantized > ceiling { ceiling } else { quantized };
         if self.noise == 1.0 {
             return quantized;
         }
         let n = T::from_f64(self.noise);
-        let b = self.stand_in.derivative(x, 0);
+        let b = self.stand_in.unquantized(x);
         b + n * (quantized - b)
     }
 
     /// The quantized value of x.
     #[inline]
     pub fn value<T: Real>(&self, x: T) -> T {
-        self.value_of(x, self.code_real(x))
+        self.value_of(x, self.code_real(x), T::from_f64(self.step))
     }
 
     /// The code of x; NaN gives 0.
@@ -233,11 +228,11 @@ impl Elementwise {
 
     /// Quantized values of a slice; the shorter length counts.
     pub fn values<T: Real>(&self, x: &[T], out: &mut [T]) {
-        if self.noise == 1.0 {
-            let step = T::from_f64(self.step);
+        let step = T::from_f64(self.step);
+        if self.noise == 1.0 && self.ceiling == f64::INFINITY {
             self.each(x, out, |_, code| code * step);
         } else {
-            self.each(x, out, |x, code| self.value_of(x, code));
+            self.each(x, out, |x, code| self.value_of(x, code, step));
         }
     }
 
@@ -276,7 +271,10 @@ impl Elementwise {
 
     /// True if every second derivative is zero.
     pub fn surrogate_is_piecewise_linear(&self) -> bool {
-        !matches!(self.stand_in, StandIn::Tanh)
+        !matches!(
+            self.stand_in,
+            StandIn::Tanh | StandIn::Squash { function: Squash::Tanh | Squash::Sigmoid, .. }
+        )
     }
 
     /// First derivatives of a slice; the shorter length counts.
@@ -300,15 +298,8 @@ impl Elementwise {
 
     /// From codes drawn by [`Self::stochastic_code`] to values, in place.
     pub(crate) fn finish_stochastic<T: Real>(&self, x: &[T], codes: &mut [T], step: T) {
-        let n = T::from_f64(self.noise);
         for (value, &x) in codes.iter_mut().zip(x) {
-            let quantized = *value * step;
-            *value = if self.noise == 1.0 {
-                quantized
-            } else {
-                let b = self.stand_in.derivative(x, 0);
-                b + n * (quantized - b)
-            };
+            *value = self.value_of(x, *value, step);
         }
     }
 
@@ -344,7 +335,74 @@ impl Elementwise {
                 let negative = two * round(p * slope) - slope * codes * halves;
                 positive + math::clamp(negative * refine, lo, T::ZERO)
             }
+            Map::Linear { scale, sign } => {
+                let p = x / T::from_f64(scale);
+                if sign {
+                    let half = T::from_f64(0.5);
+                    return T::from_f64(2.0) * (round(math::clamp(p, -half, half) - half) + half);
+                }
+                round(math::clamp(p, lo, hi))
+            }
+            Map::Squash { function, codes } => {
+                let p = function.derivative(x, 0) * T::from_f64(f64::from(codes));
+                math::clamp(round(p), lo, hi)
+            }
+            Map::Powers { powers, relu, slope } => powers.value(x, relu, slope, Some(u.to_f64())),
             Map::Sign | Map::Threshold(_) => self.code_real(x) * halves,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Quantizer;
+
+    fn elementwise(text: &str) -> super::Elementwise {
+        text.parse::<Quantizer>().unwrap().elementwise().unwrap()
+    }
+
+    #[test]
+    fn relu_codes_end_one_below_the_power() {
+        let q = elementwise("quantized_relu(4, 2)");
+        let grid = q.grid().unwrap();
+        assert_eq!((grid.bits, grid.step, grid.min_code, grid.max_code), (4, 0.25, 0, 15));
+        assert_eq!(grid.zero_point(), Some(0));
+        assert_eq!([-1.0f32, 0.125, 0.375, 3.74, 9.0].map(|x| q.value(x)), [0.0, 0.0, 0.5, 3.75, 3.75]);
+        assert!(q.value(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn slices_agree_with_single_values() {
+        let x: Vec<f32> = (-700..700).map(|i| i as f32 * 0.0137).collect();
+        for text in [
+            "quantized_relu(8, 2)",
+            "quantized_relu(4, 1, negative_slope=0.25)",
+            "quantized_relu(4, 2, relu_upper_bound=1.3, is_quantized_clip=0)",
+            "quantized_relu(4, use_sigmoid=1)",
+            "quantized_bits(8, 2, 1)",
+            "quantized_bits(6, 1, qnoise_factor=0.5)",
+            "quantized_tanh(8)",
+            "quantized_sigmoid(4, use_real_sigmoid=1)",
+            "quantized_linear(4, 1, alpha=0.3)",
+            "ternary()",
+            "binary()",
+            "quantized_po2(5)",
+        ] {
+            let q = elementwise(text);
+            let (mut values, mut codes, mut slopes) =
+                (vec![0f32; x.len()], vec![0u8; x.len()], vec![0f32; x.len()]);
+            q.values_and_codes_u8(&x, &mut values, &mut codes);
+            q.slopes(&x, &mut slopes);
+            for (i, &x) in x.iter().enumerate() {
+                assert_eq!(values[i], q.value(x), "{text} at {x}");
+                assert_eq!(slopes[i], q.surrogate(x, 1), "{text} at {x}");
+                if let Some(grid) = q.grid() {
+                    assert_eq!(i32::from(codes[i]) + grid.min_code, q.code(x), "{text} at {x}");
+                    if q.on_grid() {
+                        assert_eq!(values[i], q.code(x) as f32 * grid.step as f32, "{text} at {x}");
+                    }
+                }
+            }
         }
     }
 }

@@ -82,6 +82,11 @@ impl<T: Real> Scratch<T> {
         self.group.len().max(1)
     }
 
+    /// How many scales are reported.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
     /// Prepares for tensors of this shape; cheap when the last call was for the same.
     pub(crate) fn prepare(&mut self, shape: &[usize], axes: &Axes) -> Result<(), QuantizeError> {
         if self.shape == shape && self.axes == *axes && !self.group.is_empty() {
@@ -141,7 +146,7 @@ impl<T: Real> Scratch<T> {
             sums.resize(period, 0.0);
         }
         for folded in &mut self.folded {
-            folded.resize(groups, 0.0);
+            folded.resize(groups.max(slots), 0.0);
         }
         for parameter in [&mut self.scale, &mut self.first, &mut self.second] {
             parameter.resize(period, T::ZERO);
@@ -152,6 +157,21 @@ impl<T: Real> Scratch<T> {
 
     /// Per position, the largest |x| of its group, into `first`. Fails on NaN and infinities.
     pub(crate) fn max_abs(&mut self, x: &[T]) -> Result<(), QuantizeError> {
+        self.peaks(x)?;
+        peaks_of(&self.group, &mut self.folded[0], &mut self.first);
+        Ok(())
+    }
+
+    /// Per position, the largest |x| under its reported scale, into `first`: as [`Self::max_abs`], but per element for rank 1
+    /// and without regard to blocks.
+    pub(crate) fn max_abs_by_slot(&mut self, x: &[T]) -> Result<(), QuantizeError> {
+        self.peaks(x)?;
+        peaks_of(&self.slot, &mut self.folded[0], &mut self.first);
+        Ok(())
+    }
+
+    /// Per position, the largest |x| of the positions' own column.
+    fn peaks(&mut self, x: &[T]) -> Result<(), QuantizeError> {
         let largest = T::from_f64(if size_of::<T>() == 4 { f64::from(f32::MAX) } else { f64::MAX });
         let peak = &mut self.first;
         peak.fill(T::ZERO);
@@ -166,15 +186,6 @@ impl<T: Real> Scratch<T> {
         if !finite {
             let index = x.iter().position(|&v| !v.to_f64().is_finite()).unwrap_or(0);
             return Err(QuantizeError::NotFinite { index, value: x[index].to_f64() });
-        }
-        let folded = &mut self.folded[0];
-        folded.fill(0.0);
-        for (&g, peak) in self.group.iter().zip(&*peak) {
-            let slot = &mut folded[g as usize];
-            *slot = slot.max(peak.to_f64());
-        }
-        for (&g, peak) in self.group.iter().zip(peak) {
-            *peak = T::from_f64(folded[g as usize]);
         }
         Ok(())
     }
@@ -275,14 +286,37 @@ impl<T: Real> Scratch<T> {
         self.finish_least_squares(po2);
     }
 
-    /// Writes `f(scale)` once per reported scale.
-    pub(crate) fn report(&self, scales: &mut Vec<T>, f: impl Fn(T) -> T) {
+    /// Writes each reported scale once.
+    pub(crate) fn report(&self, scales: &mut Vec<T>) {
         scales.resize(self.slots, T::ZERO);
         for (&slot, &scale) in self.slot.iter().zip(&self.scale) {
             if let Some(out) = scales.get_mut(slot as usize) {
-                *out = f(scale);
+                *out = scale;
             }
         }
+    }
+
+    /// The inverse of [`Self::report`]: per position the reported scale, into `scale`. False if their number is another.
+    pub(crate) fn recall(&mut self, scales: &[T]) -> bool {
+        if scales.len() != self.slots {
+            return false;
+        }
+        for (&slot, scale) in self.slot.iter().zip(&mut self.scale) {
+            *scale = scales[slot as usize];
+        }
+        true
+    }
+}
+
+/// Replaces every position's peak by that of all positions with its index.
+fn peaks_of<T: Real>(index: &[u32], folded: &mut [f64], peaks: &mut [T]) {
+    folded.fill(0.0);
+    for (&i, peak) in index.iter().zip(&*peaks) {
+        let largest = &mut folded[i as usize];
+        *largest = largest.max(peak.to_f64());
+    }
+    for (&i, peak) in index.iter().zip(peaks) {
+        *peak = T::from_f64(folded[i as usize]);
     }
 }
 
@@ -314,7 +348,7 @@ mod tests {
         scratch.max_abs(&x).unwrap();
         scratch.scale.clone_from(&scratch.first);
         let mut out = Vec::new();
-        scratch.report(&mut out, |s| s);
+        scratch.report(&mut out);
         out
     }
 

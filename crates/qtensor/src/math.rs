@@ -39,6 +39,12 @@ pub(crate) fn abs<T: Real>(x: T) -> T {
     if x > negated { x } else { negated }
 }
 
+#[inline(always)]
+#[allow(clippy::eq_op)]
+pub(crate) fn is_nan<T: Real>(x: T) -> bool {
+    x != x
+}
+
 /// The larger; `b` when `a` is NaN.
 #[inline(always)]
 pub(crate) fn max<T: Real>(a: T, b: T) -> T {

@@ -1,15 +1,17 @@
-//! Names and parameters of the quantizers: parsing and printing, in QKeras' order and words.
+//! Names and parameters of the quantizers, in QKeras' order and words: reading the text form.
 
-use std::fmt;
 use std::str::FromStr;
 
 use crate::binary::{Binary, ScaleAxes, StochasticBinary};
 use crate::bits::QuantizedBits;
 use crate::error::ParseError;
+use crate::linear::QuantizedLinear;
+use crate::po2::QuantizedPo2;
 use crate::quantizer::Quantizer;
 use crate::relu::QuantizedRelu;
+use crate::squash::{QuantizedSquash, Squash};
 use crate::ternary::{Ternary, TernarySampling};
-use crate::text::{Arguments, Printer, split_call};
+use crate::text::{Arguments, split_call};
 
 type Build = fn(&Arguments) -> Result<Quantizer, ParseError>;
 
@@ -66,18 +68,12 @@ const ENTRIES: &[Entry] = &[
             "max_po2_exponent",
         ],
         build: |a| {
-            let exponent = |keyword| {
-                let whole = |v: f64| v.fract() == 0.0 && v.abs() <= 126.0;
-                let found = a.optional_number(keyword, whole, "a whole number from -126 to 126")?;
-                Ok(found.map(|v| v as i32))
-            };
             Ok(Quantizer::Binary(Binary {
                 use_01: a.flag("use_01", false)?,
                 alpha: a.alpha()?,
                 use_stochastic_rounding: a.flag("use_stochastic_rounding", false)?,
                 axes: scale_axes(a, true)?,
-                min_po2_exponent: exponent("min_po2_exponent")?,
-                max_po2_exponent: exponent("max_po2_exponent")?,
+                po2_exponents: exponents(a)?,
             }))
         },
     },
@@ -99,6 +95,9 @@ const ENTRIES: &[Entry] = &[
             "scale_axis",
             "qnoise_factor",
             "use_ste",
+            "elements_per_scale",
+            "min_po2_exponent",
+            "max_po2_exponent",
         ],
         build: |a| {
             let keep_negative = a.flag("keep_negative", true)?;
@@ -110,7 +109,8 @@ const ENTRIES: &[Entry] = &[
                 keep_negative,
                 alpha,
                 use_stochastic_rounding: a.flag("use_stochastic_rounding", false)?,
-                axes: scale_axes(a, false)?,
+                axes: scale_axes(a, true)?,
+                po2_exponents: exponents(a)?,
                 qnoise_factor: noise(a)?,
                 use_ste: a.flag("use_ste", true)?,
             }))
@@ -130,13 +130,11 @@ const ENTRIES: &[Entry] = &[
             "use_ste",
         ],
         build: |a| {
-            let slope = |v: f64| v == 0.0 || (v > 0.0 && v <= 1.0 && v.log2().fract() == 0.0 && v >= 1e-6);
-            let negative_slope = a.number("negative_slope", 0.0, slope, "0 or a power of two up to 1")?;
             Ok(Quantizer::Relu(QuantizedRelu {
                 bits: bits(a)?,
                 integer: integer(a)?,
                 use_sigmoid: a.flag("use_sigmoid", false)?,
-                negative_slope,
+                negative_slope: negative_slope(a)?,
                 use_stochastic_rounding: a.flag("use_stochastic_rounding", false)?,
                 relu_upper_bound: a.optional_number("relu_upper_bound", |v| v > 0.0, "a positive number")?,
                 is_quantized_clip: a.flag("is_quantized_clip", true)?,
@@ -144,6 +142,75 @@ const ENTRIES: &[Entry] = &[
                 use_ste: a.flag("use_ste", true)?,
             }))
         },
+    },
+    Entry {
+        name: "quantized_linear",
+        parameters: &[
+            "bits",
+            "integer",
+            "symmetric",
+            "keep_negative",
+            "alpha",
+            "use_stochastic_rounding",
+            "scale_axis",
+            "qnoise_factor",
+        ],
+        build: |a| {
+            Ok(Quantizer::Linear(QuantizedLinear {
+                bits: bits(a)?,
+                integer: integer(a)?,
+                symmetric: a.flag("symmetric", true)?,
+                keep_negative: a.flag("keep_negative", true)?,
+                alpha: a.alpha()?,
+                use_stochastic_rounding: a.flag("use_stochastic_rounding", false)?,
+                axes: scale_axes(a, false)?,
+                qnoise_factor: noise(a)?,
+            }))
+        },
+    },
+    Entry {
+        name: "quantized_tanh",
+        parameters: &["bits", "use_stochastic_rounding", "symmetric", "use_real_tanh"],
+        build: |a| {
+            let function = if a.flag("use_real_tanh", false)? { Squash::Tanh } else { Squash::HardTanh };
+            squash(a, function)
+        },
+    },
+    Entry {
+        name: "quantized_sigmoid",
+        parameters: &["bits", "symmetric", "use_real_sigmoid", "use_stochastic_rounding"],
+        build: |a| {
+            let function =
+                if a.flag("use_real_sigmoid", false)? { Squash::Sigmoid } else { Squash::HardSigmoid };
+            squash(a, function)
+        },
+    },
+    Entry {
+        name: "quantized_po2",
+        parameters: &[
+            "bits",
+            "max_value",
+            "use_stochastic_rounding",
+            "quadratic_approximation",
+            "log2_rounding",
+            "qnoise_factor",
+            "use_ste",
+        ],
+        build: |a| po2(a, false, 0.0),
+    },
+    Entry {
+        name: "quantized_relu_po2",
+        parameters: &[
+            "bits",
+            "max_value",
+            "negative_slope",
+            "use_stochastic_rounding",
+            "quadratic_approximation",
+            "log2_rounding",
+            "qnoise_factor",
+            "use_ste",
+        ],
+        build: |a| po2(a, true, negative_slope(a)?),
     },
 ];
 
@@ -156,6 +223,20 @@ fn bits(a: &Arguments) -> Result<u32, ParseError> {
 
 fn integer(a: &Arguments) -> Result<i32, ParseError> {
     a.integer("integer", 0, -64..=64, "a whole number from -64 to 64")
+}
+
+fn exponents(a: &Arguments) -> Result<[Option<i32>; 2], ParseError> {
+    let exponent = |keyword| {
+        let whole = |v: f64| v.fract() == 0.0 && v.abs() <= 126.0;
+        let found = a.optional_number(keyword, whole, "a whole number from -126 to 126")?;
+        Ok(found.map(|v| v as i32))
+    };
+    Ok([exponent("min_po2_exponent")?, exponent("max_po2_exponent")?])
+}
+
+fn negative_slope(a: &Arguments) -> Result<f64, ParseError> {
+    let allowed = |v: f64| v == 0.0 || ((1e-6..=1.0).contains(&v) && v.log2().fract() == 0.0);
+    a.number("negative_slope", 0.0, allowed, "0 or a power of two up to 1")
 }
 
 fn noise(a: &Arguments) -> Result<f64, ParseError> {
@@ -224,6 +305,31 @@ fn stochastic_binary(a: &Arguments, bernoulli: bool) -> Result<Quantizer, ParseE
     }))
 }
 
+fn squash(a: &Arguments, function: Squash) -> Result<Quantizer, ParseError> {
+    Ok(Quantizer::Squash(QuantizedSquash {
+        bits: bits(a)?,
+        function,
+        symmetric: a.flag("symmetric", false)?,
+        use_stochastic_rounding: a.flag("use_stochastic_rounding", false)?,
+    }))
+}
+
+fn po2(a: &Arguments, relu: bool, negative_slope: f64) -> Result<Quantizer, ParseError> {
+    // Exponents of more than 8 bits leave the range of f32 altogether.
+    let bits = a.integer("bits", 8, 2..=8, "a whole number from 2 to 8")? as u32;
+    Ok(Quantizer::Po2(QuantizedPo2 {
+        bits,
+        max_value: a.optional_number("max_value", |v| v > 0.0, "a positive number")?,
+        relu,
+        negative_slope,
+        use_stochastic_rounding: a.flag("use_stochastic_rounding", false)?,
+        quadratic_approximation: a.flag("quadratic_approximation", false)?,
+        floor: a.word("log2_rounding", &["rnd", "floor"], "rnd or floor")? == "floor",
+        qnoise_factor: noise(a)?,
+        use_ste: a.flag("use_ste", true)?,
+    }))
+}
+
 impl FromStr for Quantizer {
     type Err = ParseError;
 
@@ -238,97 +344,8 @@ impl FromStr for Quantizer {
 }
 
 impl Quantizer {
-    /// The name before the parenthesis of the text form.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Quantizer::Ternary(q) => match (q.sampling, q.depthwise) {
-                (TernarySampling::None | TernarySampling::Rounding, false) => "ternary",
-                (TernarySampling::None | TernarySampling::Rounding, true) => "depthwise_ternary",
-                (TernarySampling::Sigmoid { .. }, false) => "stochastic_ternary",
-                (TernarySampling::Sigmoid { .. }, true) => "depthwise_stochastic_ternary",
-                (TernarySampling::Never { .. }, _) => "stochastic_ternary_deterministic",
-                (TernarySampling::Unbiased, false) => "unbiased_stochastic_ternary",
-                (TernarySampling::Unbiased, true) => "depthwise_unbiased_stochastic_ternary",
-            },
-            Quantizer::Binary(_) => "binary",
-            Quantizer::StochasticBinary(q) if q.bernoulli => "bernoulli",
-            Quantizer::StochasticBinary(_) => "stochastic_binary",
-            Quantizer::Bits(_) => "quantized_bits",
-            Quantizer::Relu(_) => "quantized_relu",
-        }
-    }
-
     /// All names that parse.
     pub fn names() -> impl Iterator<Item = &'static str> {
         ENTRIES.iter().map(|entry| entry.name)
-    }
-}
-
-impl fmt::Display for Quantizer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let p = Printer::new(f, self.name());
-        match self {
-            Quantizer::Ternary(q) => {
-                let p = p.alpha(q.alpha).optional("threshold", q.threshold);
-                let p = match q.sampling {
-                    TernarySampling::None | TernarySampling::Unbiased => p,
-                    TernarySampling::Rounding => p.flag("use_stochastic_rounding", true, false),
-                    TernarySampling::Sigmoid { temperature, real } => {
-                        p.keyword("temperature", temperature, 8.0).flag("use_real_sigmoid", real, true)
-                    }
-                    TernarySampling::Never { temperature } => p.keyword("temperature", temperature, 8.0),
-                };
-                p.keyword("number_of_unrolls", q.number_of_unrolls, 5).finish()
-            }
-            Quantizer::Binary(q) => p
-                .flag("use_01", q.use_01, false)
-                .alpha(q.alpha)
-                .flag("use_stochastic_rounding", q.use_stochastic_rounding, false)
-                .indices("scale_axis", &q.axes.scale_axis)
-                .indices("elements_per_scale", &q.axes.elements_per_scale)
-                .optional("min_po2_exponent", q.min_po2_exponent.map(f64::from))
-                .optional("max_po2_exponent", q.max_po2_exponent.map(f64::from))
-                .finish(),
-            Quantizer::StochasticBinary(q) => p
-                .alpha(q.alpha)
-                .keyword("temperature", q.temperature, 6.0)
-                .flag("use_real_sigmoid", q.use_real_sigmoid, true)
-                .finish(),
-            Quantizer::Bits(q) => p
-                .positional(q.bits)
-                .positional(q.integer)
-                .positional(u8::from(q.symmetric))
-                .flag("keep_negative", q.keep_negative, true)
-                .alpha(q.alpha)
-                .flag("use_stochastic_rounding", q.use_stochastic_rounding, false)
-                .indices("scale_axis", &q.axes.scale_axis)
-                .keyword("qnoise_factor", q.qnoise_factor, 1.0)
-                .flag("use_ste", q.use_ste, true)
-                .finish(),
-            Quantizer::Relu(q) => p
-                .positional(q.bits)
-                .positional(q.integer)
-                .flag("use_sigmoid", q.use_sigmoid, false)
-                .keyword("negative_slope", q.negative_slope, 0.0)
-                .flag("use_stochastic_rounding", q.use_stochastic_rounding, false)
-                .optional("relu_upper_bound", q.relu_upper_bound)
-                .flag("is_quantized_clip", q.is_quantized_clip, true)
-                .keyword("qnoise_factor", q.qnoise_factor, 1.0)
-                .flag("use_ste", q.use_ste, true)
-                .finish(),
-        }
-    }
-}
-
-impl serde::Serialize for Quantizer {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Quantizer {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }

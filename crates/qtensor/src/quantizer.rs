@@ -7,10 +7,14 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::binary::{Binary, StochasticBinary};
 use crate::bits::QuantizedBits;
-use crate::elementwise::{Elementwise, Grid, Map, StandIn};
+use crate::elementwise::{Elementwise, Map};
 use crate::error::QuantizeError;
 use crate::group::Scratch;
+use crate::linear::QuantizedLinear;
+use crate::po2::QuantizedPo2;
 use crate::relu::QuantizedRelu;
+use crate::squash::QuantizedSquash;
+use crate::stand_in::StandIn;
 use crate::stream;
 use crate::ternary::{Ternary, TernarySampling};
 
@@ -83,8 +87,14 @@ pub enum Quantizer {
     StochasticBinary(StochasticBinary),
     /// `quantized_bits`.
     Bits(QuantizedBits),
+    /// `quantized_linear`.
+    Linear(QuantizedLinear),
     /// `quantized_relu`.
     Relu(QuantizedRelu),
+    /// `quantized_tanh` and `quantized_sigmoid`.
+    Squash(QuantizedSquash),
+    /// `quantized_po2` and `quantized_relu_po2`.
+    Po2(QuantizedPo2),
 }
 
 /// Where codes go, if they are wanted.
@@ -134,6 +144,20 @@ impl<T> Call<'_, T> {
     }
 }
 
+impl<T: Real> Call<'_, T> {
+    /// From codes to values, mixed with x if `noise` is not 1.
+    fn scale_codes(&mut self, noise: f64) {
+        let n = T::from_f64(noise);
+        let period = self.scratch.period();
+        for (row, x) in self.values.chunks_mut(period).zip(self.x.chunks(period)) {
+            for ((value, &x), &scale) in row.iter_mut().zip(x).zip(&self.scratch.scale) {
+                let quantized = *value * scale;
+                *value = if noise == 1.0 { quantized } else { x + n * (quantized - x) };
+            }
+        }
+    }
+}
+
 impl Quantizer {
     /// The quantizer a layer really uses when it is given this one for its kernel: alpha none becomes auto_po2 (and
     /// `quantized_bits` symmetric), as in QKeras' `_set_trainable_parameter`. QKeras does it silently by changing the object.
@@ -146,7 +170,11 @@ impl Quantizer {
                 q.alpha.for_kernel();
                 q.symmetric |= q.alpha.is_auto();
             }
-            Quantizer::Relu(_) => {}
+            Quantizer::Linear(q) => {
+                q.symmetric |= q.alpha == Alpha::None;
+                q.alpha.for_kernel();
+            }
+            Quantizer::Relu(_) | Quantizer::Squash(_) | Quantizer::Po2(_) => {}
         }
         self
     }
@@ -158,7 +186,8 @@ impl Quantizer {
             Quantizer::Binary(q) => q.alpha,
             Quantizer::StochasticBinary(q) => q.alpha,
             Quantizer::Bits(q) => q.alpha,
-            Quantizer::Relu(_) => Alpha::None,
+            Quantizer::Linear(q) => q.alpha,
+            Quantizer::Relu(_) | Quantizer::Squash(_) | Quantizer::Po2(_) => Alpha::None,
         }
     }
 
@@ -185,7 +214,10 @@ impl Quantizer {
                 q.alpha.fixed().map(|step| Elementwise::new(Map::Sign, step, low, 1, stand_in))
             }
             Quantizer::Bits(q) => q.elementwise(),
+            Quantizer::Linear(q) => q.elementwise(),
             Quantizer::Relu(q) => Some(q.elementwise()),
+            Quantizer::Squash(q) => Some(q.elementwise()),
+            Quantizer::Po2(q) => Some(q.elementwise()),
         }
     }
 
@@ -207,11 +239,14 @@ impl Quantizer {
             Quantizer::Binary(q) => phase == Phase::Training && q.use_stochastic_rounding,
             Quantizer::StochasticBinary(q) => q.bernoulli || phase == Phase::Training,
             Quantizer::Bits(q) => phase == Phase::Training && q.use_stochastic_rounding && !q.alpha.is_auto(),
+            Quantizer::Linear(q) => phase == Phase::Training && q.use_stochastic_rounding,
             Quantizer::Relu(q) => phase == Phase::Training && q.use_stochastic_rounding,
+            Quantizer::Squash(q) => phase == Phase::Training && q.use_stochastic_rounding,
+            Quantizer::Po2(q) => phase == Phase::Training && q.use_stochastic_rounding,
         }
     }
 
-    /// Quantizes `x` of `shape` (NHWC activations, kernels [kh, kw, cin, cout], dense [in, out], biases [n]).
+    /// Quantizes `x` of `shape` (NHWC activations, kernels `[kh, kw, cin, cout]`, dense `[in, out]`, biases `[n]`).
     ///
     /// A rank-1 tensor with an auto scale gets one scale per element, as in QKeras. After the first call with a shape nothing
     /// is allocated. Random numbers are read from `rng` in element order, one 32-bit word per element and unroll.
@@ -248,7 +283,7 @@ impl Quantizer {
             }
             elementwise.values(x, values);
             scales.clear();
-            scales.push(T::from_f64(elementwise.grid().step));
+            scales.push(T::from_f64(elementwise.step()));
             return Ok(());
         }
         if draws && rng.is_none() {
@@ -259,33 +294,13 @@ impl Quantizer {
             Quantizer::Ternary(q) => q.quantize(&mut call)?,
             Quantizer::Binary(q) => q.quantize(&mut call)?,
             Quantizer::StochasticBinary(q) => q.quantize(&mut call)?,
-            Quantizer::Bits(q) if q.alpha.is_auto() => {
-                q.quantize(&mut call)?;
-                if q.qnoise_factor != 1.0 {
-                    store(call.values, &mut codes);
-                    let n = T::from_f64(q.qnoise_factor);
-                    let period = call.scratch.period();
-                    for (row, x) in call.values.chunks_mut(period).zip(x.chunks(period)) {
-                        for ((value, &x), &scale) in row.iter_mut().zip(x).zip(&call.scratch.scale) {
-                            *value = x + n * (*value * scale - x);
-                        }
-                    }
-                    call.scratch.report(scales, |s| s);
-                    return Ok(());
-                }
-            }
-            Quantizer::Bits(_) | Quantizer::Relu(_) => {
-                return self.round_stochastically(&mut call, &mut codes, scales);
-            }
+            Quantizer::Bits(q) if q.alpha.is_auto() => q.quantize(&mut call)?,
+            Quantizer::Linear(q) if q.alpha.is_auto() => q.quantize(&mut call)?,
+            _ => return self.round_stochastically(&mut call, &mut codes, scales),
         }
         store(call.values, &mut codes);
-        let period = call.scratch.period();
-        for row in call.values.chunks_mut(period) {
-            for (value, &scale) in row.iter_mut().zip(&call.scratch.scale) {
-                *value *= scale;
-            }
-        }
-        call.scratch.report(scales, |s| s);
+        call.scale_codes(self.auto_noise());
+        call.scratch.report(scales);
         if self.alpha().fixed().is_some() {
             scales.truncate(1);
         }
@@ -312,7 +327,7 @@ impl Quantizer {
             }
         }
         store(call.values, codes);
-        let step = elementwise.grid().step / f64::from(elementwise.halves);
+        let step = elementwise.step() / f64::from(elementwise.halves);
         elementwise.finish_stochastic(call.x, call.values, T::from_f64(step));
         scales.clear();
         scales.push(T::from_f64(step));
@@ -326,119 +341,15 @@ impl Quantizer {
             Codes::I32(_) => ("i32", 1 << 30),
         };
         let fits = match self.elementwise() {
-            Some(e) => {
+            Some(e) => e.grid().is_some_and(|grid| {
                 let halves = if self.draws(phase) { e.halves } else { 1 };
-                let grid = e.grid();
                 grid.min_code * halves >= -limit && grid.max_code * halves < limit
-            }
+            }),
+            // Searched scales have codes of at most +-2^(bits - 1), or 0..2^bits without negatives.
+            None if self.unsigned_codes() => self.bits() < 8 || limit > 128,
             None => self.bits() <= 8 || limit > 128,
         };
         if fits { Ok(()) } else { Err(QuantizeError::Codes { quantizer: self.to_string(), wanted }) }
-    }
-
-    /// The order-th derivative (0: the function itself) of the differentiable stand-in used in place of the quantizer, at x.
-    ///
-    /// - alpha none of the binary and ternary families: tanh x; `stochastic_binary` in training and `bernoulli`: x.
-    /// - alpha a number or auto, `quantized_bits`: x, also far outside the clip range.
-    /// - `quantized_relu`: 0 (or the negative slope) for x <= 0, 1 for 0 < x <= cap (closed), 0 above, where cap is the
-    ///   largest value. Second derivatives are 0.
-    ///
-    /// A mixture (qnoise_factor < 1) with use_ste=False multiplies derivatives by 1 - qnoise_factor.
-    pub fn surrogate<T: Real>(&self, phase: Phase, x: T, order: u32) -> T {
-        if let Quantizer::StochasticBinary(_) = self
-            && phase == Phase::Training
-        {
-            return StandIn::Identity.derivative(x, order);
-        }
-        match self.elementwise() {
-            Some(elementwise) => elementwise.surrogate(x, order),
-            None => {
-                let d = StandIn::Identity.derivative(x, order);
-                if order == 0 { d } else { d * T::from_f64(self.auto_slope()) }
-            }
-        }
-    }
-
-    /// First derivative of the quantizers with auto scales.
-    fn auto_slope(&self) -> f64 {
-        match self {
-            Quantizer::Bits(q) if !q.use_ste => 1.0 - q.qnoise_factor,
-            _ => 1.0,
-        }
-    }
-
-    /// True if the first derivative of the surrogate is 1 everywhere (straight-through).
-    pub fn surrogate_is_identity(&self, phase: Phase) -> bool {
-        if matches!(self, Quantizer::StochasticBinary(_)) && phase == Phase::Training {
-            return true;
-        }
-        self.elementwise().map_or(self.auto_slope() == 1.0, |e| e.surrogate_is_identity())
-    }
-
-    /// True if every second derivative of the surrogate is zero.
-    pub fn surrogate_is_piecewise_linear(&self) -> bool {
-        self.elementwise().is_none_or(|e| e.surrogate_is_piecewise_linear())
-    }
-
-    /// The fixed code grid of an elementwise quantizer (inference phase).
-    pub fn grid(&self) -> Option<Grid> {
-        self.elementwise().filter(Elementwise::on_grid).map(|e| e.grid())
-    }
-
-    /// Bits per code, as QKeras counts them.
-    pub fn bits(&self) -> u32 {
-        match self {
-            Quantizer::Ternary(_) => 2,
-            Quantizer::Binary(_) | Quantizer::StochasticBinary(_) => 1,
-            Quantizer::Bits(q) => q.bits,
-            Quantizer::Relu(q) => q.bits,
-        }
-    }
-
-    /// True if codes are always in {-1, 0, 1}: kernels may store trits.
-    pub fn trits(&self) -> bool {
-        match self {
-            Quantizer::Ternary(_) | Quantizer::Binary(_) | Quantizer::StochasticBinary(_) => true,
-            // Two signed bits with a searched scale have the codes -1, 0, 1; one bit has none but 0.
-            Quantizer::Bits(q) if q.alpha.is_auto() => q.bits <= 2,
-            Quantizer::Bits(_) => self.grid().is_some_and(|g| g.min_code >= -1 && g.max_code <= 1),
-            Quantizer::Relu(_) => false,
-        }
-    }
-
-    /// Bound of the latent weights: layers clip them to [-c, c] after every optimizer step, c = max(1, `max()`).
-    pub fn weight_clip(&self) -> Option<f64> {
-        Some(self.max().max(1.0))
-    }
-
-    /// What QKeras' `max()` reports: the nominal end of the range, never below 1 for most, not the largest code
-    /// (quantized_bits(8) says 1, its largest value is 127/128; see [`Self::grid`] for the exact one).
-    pub fn max(&self) -> f64 {
-        match self {
-            Quantizer::Ternary(_) | Quantizer::Binary(_) | Quantizer::StochasticBinary(_) => {
-                match self.alpha() {
-                    Alpha::Value(value) => value.max(1.0),
-                    _ => 1.0,
-                }
-            }
-            Quantizer::Bits(q) if q.magnitude_bits() == 0 => 1.0,
-            Quantizer::Bits(q) => crate::math::exp2i(q.integer).max(1.0),
-            Quantizer::Relu(q) if q.magnitude_bits() == 0 => 1.0,
-            Quantizer::Relu(q) => crate::math::exp2i(q.integer).max(1.0),
-        }
-    }
-
-    /// What QKeras' `min()` reports; see [`Self::max`].
-    pub fn min(&self) -> f64 {
-        match self {
-            Quantizer::Binary(q) if q.use_01 => 0.0,
-            Quantizer::StochasticBinary(q) if q.bernoulli => 0.0,
-            Quantizer::Bits(q) if !q.keep_negative => 0.0,
-            Quantizer::Relu(q) if q.negative_slope == 0.0 => 0.0,
-            Quantizer::Relu(q) if q.bits == 1 => -1.0,
-            Quantizer::Relu(q) => -q.negative_slope * crate::math::exp2i(q.integer),
-            _ => -self.max(),
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! `quantized_relu`: the activation quantizer of most networks. Source: QKeras 0.9.0.
 
-use crate::elementwise::{Elementwise, Map, StandIn};
+use crate::elementwise::{Elementwise, Map};
 use crate::math;
+use crate::stand_in::StandIn;
 
 /// `quantized_relu(bits, integer, use_sigmoid, negative_slope, use_stochastic_rounding, relu_upper_bound, is_quantized_clip,
 /// qnoise_factor, use_ste)`: codes 0..2^bits with step 2^(integer - bits). Note that quantized_relu(8) ends at 255/256.
@@ -65,12 +66,13 @@ impl QuantizedRelu {
             (false, true) => Map::LeakyRound { inverse: 1.0 / unit, slope, refine },
             (true, _) => Map::SigmoidRound { inverse: 1.0 / whole, codes, slope, refine },
         };
-        let cap = if self.is_quantized_clip {
-            whole - unit
-        } else {
-            self.relu_upper_bound.unwrap_or(f64::INFINITY)
-        };
-        Elementwise::new(map, step, lo, hi, StandIn::Relu { slope, cap })
+        let bound = if self.is_quantized_clip { None } else { self.relu_upper_bound };
+        let cap = if self.is_quantized_clip { whole - unit } else { bound.unwrap_or(f64::INFINITY) };
+        // A bound on the grid is the largest code; one between two codes ends the values, not the codes.
+        let last = bound.map_or(hi, |bound| (bound / step).ceil().min(f64::from(hi)) as i32);
+        let ceiling = bound.filter(|bound| f64::from(last) * step > *bound).unwrap_or(f64::INFINITY);
+        Elementwise::new(map, step, lo, last, StandIn::Relu { slope, cap })
+            .ceiling(ceiling)
             .mixed(self.qnoise_factor, self.use_ste)
             .half_steps(self.use_stochastic_rounding)
     }

@@ -29,8 +29,8 @@ pub enum TernarySampling {
         /// The unused temperature.
         temperature: f64,
     },
-    /// `unbiased_stochastic_ternary`: scale = max|x| of the channel and P(sign x) = |x| / scale, so that E[y] = x
-    /// (TernGrad, arXiv 1705.07878). QKeras' sampling shrinks: E[y] is about 0.8 x for normal weights.
+    /// `unbiased_stochastic_ternary`: scale = max|x| of the channel and P(sign x) = |x| / scale, so that `E[y] = x`
+    /// (TernGrad, arXiv 1705.07878). QKeras' sampling shrinks: `E[y]` is about 0.8 x for normal weights.
     Unbiased,
 }
 
@@ -99,7 +99,7 @@ impl Ternary {
             _ => {
                 self.initial_scale(call, po2)?;
                 for _ in 0..self.number_of_unrolls {
-                    search(call.scratch, call.x, po2, |a, threshold| a > threshold);
+                    search(call.scratch, call.x, po2, above);
                 }
                 // The codes belong to the scale before the last update, as in QKeras.
                 let thresholds = &call.scratch.first;
@@ -107,7 +107,7 @@ impl Ternary {
                     call.x.chunks(thresholds.len()).zip(call.values.chunks_mut(thresholds.len()))
                 {
                     for ((out, &v), &threshold) in out.iter_mut().zip(row).zip(thresholds) {
-                        *out = trit(v, math::abs(v) > threshold);
+                        *out = trit(v, above(math::abs(v), threshold));
                     }
                 }
                 Ok(())
@@ -157,6 +157,12 @@ fn search<T: Real>(scratch: &mut Scratch<T>, x: &[T], po2: bool, keep: impl Fn(T
         *threshold = half * scale;
     }
     scratch.least_squares(x, po2, |v, threshold| trit(v, keep(math::abs(v), threshold)));
+}
+
+/// The inference rule: strictly above, and nothing where the scale is 0 (QKeras' x/0 becomes NaN and compares false).
+#[inline(always)]
+fn above<T: Real>(magnitude: T, threshold: T) -> bool {
+    magnitude > threshold && threshold > T::ZERO
 }
 
 /// sign(x) if kept, else 0.

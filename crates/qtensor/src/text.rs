@@ -159,6 +159,23 @@ impl Arguments {
         }
     }
 
+    /// One of the words listed.
+    pub(crate) fn word(
+        &self,
+        keyword: &'static str,
+        words: &[&'static str],
+        expected: &'static str,
+    ) -> Result<&'static str, ParseError> {
+        match self.get(keyword) {
+            None => Ok(words[0]),
+            Some((Value::Word(w), raw)) => match words.iter().find(|word| *word == w) {
+                Some(word) => Ok(word),
+                None => self.bad(keyword, raw, expected),
+            },
+            Some((_, raw)) => self.bad(keyword, raw, expected),
+        }
+    }
+
     /// A non-negative whole number or a list of them; empty for None.
     pub(crate) fn indices(&self, keyword: &'static str) -> Result<Vec<usize>, ParseError> {
         let whole = |v: &f64| *v >= 0.0 && *v < 1e9 && v.fract() == 0.0;
@@ -286,6 +303,11 @@ impl<'a, 'f> Printer<'a, 'f> {
             many => self.put(format_args!("{name}={many:?}")),
         }
         self
+    }
+
+    pub(crate) fn exponents(self, [lowest, highest]: [Option<i32>; 2]) -> Self {
+        self.optional("min_po2_exponent", lowest.map(f64::from))
+            .optional("max_po2_exponent", highest.map(f64::from))
     }
 
     pub(crate) fn finish(self) -> fmt::Result {
