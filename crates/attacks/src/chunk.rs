@@ -46,6 +46,8 @@ pub(crate) struct Chunk<'a, 'm, T: Real> {
     pub(crate) broken: Vec<bool>,
     /// Loss of `adv`.
     pub(crate) loss: Vec<f64>,
+    /// Distance of the closest adversarial point that a minimum-norm attack found.
+    pub(crate) distance: Vec<f64>,
     pub(crate) queries: Vec<u64>,
     pub(crate) gradients: Vec<u64>,
 
@@ -106,6 +108,7 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
             clean_logits,
             broken: vec![false; n],
             loss: vec![f64::NEG_INFINITY; n],
+            distance: vec![f64::INFINITY; n],
             queries: vec![0; n],
             gradients: vec![0; n],
             active: (0..n).collect(),
@@ -131,6 +134,12 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
         self.active.clear();
         self.active.extend((0..broken.len()).filter(|&s| !broken[s]));
         !self.active.is_empty()
+    }
+
+    /// Makes all samples active, broken or not: a minimum-norm attack goes on after success.
+    pub(crate) fn activate_all(&mut self) {
+        self.active.clear();
+        self.active.extend(0..self.broken.len());
     }
 
     /// Drops broken samples from the active ones, when early exit allows.
@@ -168,36 +177,66 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
 
     /// Logits and losses of `probe`, and the gradients of the losses.
     pub(crate) fn gradient(&mut self, loss: Loss) -> Result<(), AttackError> {
+        self.vjp(|z, aim, _, cot| loss.cotangent(z, aim, cot))
+    }
+
+    /// Logits of `probe` and the gradients of what `cotangent(logits, aim, slot, cot)` differentiates; its results become
+    /// the values.
+    pub(crate) fn vjp(
+        &mut self,
+        cotangent: impl Fn(&[T], Goal, usize, &mut [T]) -> f64,
+    ) -> Result<(), AttackError> {
         let (n, k, d) = (self.active.len(), self.k, self.d);
         let (active, aims, values) = (&self.active, &self.aims, &mut self.values);
         // An averaging model asks once per pass: the loss is the mean over them, as the gradient is.
         let mut passes = 0;
         values.fill(0.0);
-        let mut cotangent = |z: &[T], cot: &mut [T]| {
+        let mut each = |z: &[T], cot: &mut [T]| {
             passes += 1;
             let rows = z.chunks_exact(k).zip(cot.chunks_exact_mut(k));
             for (((z, cot), &s), value) in rows.zip(active).zip(values.iter_mut()) {
-                *value += loss.cotangent(z, aims[s], cot);
+                *value += cotangent(z, aims[s], s, cot);
             }
         };
-        let model = self
-            .model
-            .differentiable()
-            .ok_or_else(|| AttackError::NeedsGradients { attack: loss.to_string() })?;
+        let model = self.model.differentiable().ok_or_else(no_gradients)?;
         let (logits, grad) = (&mut self.logits[..n * k], &mut self.grad[..n * d]);
-        model.logits_vjp(&self.probe[..n * d], &mut cotangent, logits, grad)?;
+        model.logits_vjp(&self.probe[..n * d], &mut each, logits, grad)?;
         if passes > 1 {
             values.iter_mut().for_each(|v| *v /= f64::from(passes));
         }
-        // A gradient that is not a number says nothing: the coordinate stays where it is, as in ART.
-        for g in grad.iter_mut().filter(|g| !g.to_f64().is_finite()) {
-            *g = T::ZERO;
-        }
+        finite(grad);
         for &s in &self.active {
             self.queries[s] += 1;
             self.gradients[s] += 1;
         }
         Ok(())
+    }
+
+    /// Logits and margins of `probe`, and the gradient of every logit: `[k, active, d]` at the front of `jacobian`.
+    pub(crate) fn jacobian(&mut self, jacobian: &mut [T]) -> Result<(), AttackError> {
+        let (n, k, d) = (self.active.len(), self.k, self.d);
+        let model = self.model.differentiable().ok_or_else(no_gradients)?;
+        let (logits, jacobian) = (&mut self.logits[..n * k], &mut jacobian[..k * n * d]);
+        model.logits_jacobian(&self.probe[..n * d], logits, jacobian)?;
+        finite(jacobian);
+        for ((&s, z), value) in self.active.iter().zip(logits.chunks_exact(k)).zip(&mut self.values) {
+            self.queries[s] += 1;
+            self.gradients[s] += k as u64;
+            *value = Loss::Margin.value(z, self.aims[s]);
+        }
+        Ok(())
+    }
+
+    /// Middle and half width of a feature's bounds.
+    pub(crate) fn center_radius(&self, feature: usize) -> (f64, f64) {
+        let (lo, hi) = (self.lo[feature].to_f64(), self.hi[feature].to_f64());
+        (0.5 * (lo + hi), 0.5 * (hi - lo))
+    }
+
+    /// The value of a feature at `tanh` in [-1, 1] of its bounds.
+    pub(crate) fn from_tanh(&self, feature: usize, tanh: f64) -> f64 {
+        let (center, radius) = self.center_radius(feature);
+        center + radius * tanh
     }
 
     /// The class predicted for row `j` of the last model call.
@@ -232,5 +271,28 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
             self.settle(j, success);
         }
         success
+    }
+
+    /// Takes the adversarial row `j` when it is the closest so far and inside eps.
+    pub(crate) fn keep_smallest(&mut self, j: usize) {
+        let s = self.active[j];
+        let distance = self.norm.distance(&self.probe[self.at(j)], &self.x[self.at(s)]);
+        if distance < self.distance[s] {
+            self.distance[s] = distance;
+            if distance <= self.eps {
+                self.settle(j, true);
+            }
+        }
+    }
+}
+
+fn no_gradients() -> AttackError {
+    AttackError::NeedsGradients { attack: "the attack".into() }
+}
+
+/// A gradient that is not a number says nothing: the coordinate stays where it is, as in ART.
+fn finite<T: Real>(grad: &mut [T]) {
+    for g in grad.iter_mut().filter(|g| !g.to_f64().is_finite()) {
+        *g = T::ZERO;
     }
 }

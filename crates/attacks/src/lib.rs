@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod auto;
 mod black;
 mod chunk;
 pub mod error;
@@ -27,6 +28,9 @@ pub use loss::{Goal, Loss};
 pub use model::{Access, Classifier, Differentiable, FnClassifier, FnDifferentiable};
 pub use outcome::{Outcome, Record, worst_case};
 pub use run::{Options, Progress, Samples, run};
-pub use spec::{Apgd, ApgdTargeted, Attack, Bim, Fgsm, Keep, Mim, Noise, Pgd, Square, Start, Step};
+pub use spec::{
+    Apgd, ApgdTargeted, Attack, AutoAttack, Bim, CarliniWagner, DeepFool, Fab, Fgsm, Keep, Mim, Noise, Pgd, Square, Start,
+    Step, Version,
+};
 pub use stats::Rate;
 pub use wrap::{Eot, Rescaled};

@@ -31,6 +31,14 @@ impl Goal {
         }
     }
 
+    /// The class to reach, if there is one.
+    pub fn target(self) -> Option<u8> {
+        match self {
+            Goal::Untargeted { .. } => None,
+            Goal::Targeted { target, .. } => Some(target),
+        }
+    }
+
     /// The true class.
     pub fn label(self) -> u8 {
         match self {

@@ -15,6 +15,7 @@ pub(crate) enum Draw {
     Square = 2,
     Noise = 3,
     Apgd = 4,
+    Fab = 5,
 }
 
 /// The stream of one sample, keyed so that neither batch composition nor order can change it.

@@ -6,13 +6,14 @@ use std::str::FromStr;
 use kernels::Real;
 use serde::{Deserialize, Serialize};
 
+use crate::auto;
 use crate::black::{noise, square};
 use crate::chunk::Chunk;
 use crate::error::{AttackError, ParseError};
 use crate::geometry::Norm;
 use crate::loss::Loss;
 use crate::text::{parameters, split, words};
-use crate::white::{apgd, iterative};
+use crate::white::{apgd, carlini, deepfool, fab, iterative};
 
 /// Length of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -217,6 +218,82 @@ parameters! {
     }
 }
 
+parameters! {
+    /// Carlini and Wagner's smallest L2 perturbation (2017), foolbox's defaults.
+    CarliniWagner = "cw" {
+        /// Values of the margin's weight that are tried.
+        search_steps: usize = 9,
+        /// Adam steps for each.
+        steps: usize = 1000,
+        /// Adam's step in tanh space.
+        step: f64 = 0.01,
+        /// Margin by which the goal must be reached, in logits.
+        confidence: f64 = 0.0,
+        /// First weight.
+        initial_weight: f64 = 1e-3,
+        /// Leave a weight when a tenth of the steps brought no progress.
+        abort_early: bool = true,
+    }
+}
+
+parameters! {
+    /// DeepFool's small perturbation (Moosavi-Dezfooli et al. 2016), foolbox's defaults.
+    DeepFool = "deepfool" {
+        /// Norm to be small, `linf` or `l2`.
+        norm: Norm = Norm::L2,
+        /// Steps at most.
+        steps: usize = 50,
+        /// How far beyond the boundary, as a share of the perturbation.
+        overshoot: f64 = 0.02,
+        /// Classes considered, those of highest clean logit.
+        candidates: usize = 10,
+    }
+}
+
+parameters! {
+    /// FAB's smallest perturbation (Croce and Hein 2020), auto-attack's parameters.
+    Fab = "fab" {
+        /// Norm to be small, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Steps per restart and target.
+        steps: usize = 100,
+        /// Rounds; the first starts at the sample.
+        restarts: usize = 1,
+        /// Boundaries tried one by one, those of the classes of highest clean logit; 0 looks at all classes in each step.
+        targets: usize = 0,
+        /// Largest share of the pull towards the sample.
+        alpha_max: f64 = 0.1,
+        /// Overshoot beyond the boundary.
+        eta: f64 = 1.05,
+        /// Share of the perturbation kept after success.
+        beta: f64 = 0.9,
+    }
+}
+
+words! {
+    /// AutoAttack's versions.
+    Version {
+        /// APGD-CE, targeted APGD-DLR, targeted FAB, Square.
+        Standard = "standard",
+        /// More restarts, and untargeted APGD-DLR and FAB too.
+        Plus = "plus",
+        /// APGD-CE and APGD-DLR for randomised models.
+        Rand = "rand",
+    }
+}
+
+parameters! {
+    /// AutoAttack (Croce and Hein 2020): a sequence of attacks, each on the survivors of the ones before.
+    AutoAttack = "autoattack" {
+        /// Norm of the ball, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Which sequence.
+        version: Version = Version::Standard,
+        /// Queries of its Square attack.
+        queries: usize = 5000,
+    }
+}
+
 macro_rules! attacks {
     ($($(#[$meta:meta])* $variant:ident,)*) => {
         /// An attack with its parameters; `pgd(steps=20, norm=l2)` in text, missing parameters at their defaults.
@@ -294,6 +371,14 @@ attacks! {
     ApgdTargeted,
     /// Random search, no gradients.
     Square,
+    /// Smallest L2 perturbation by optimisation.
+    CarliniWagner,
+    /// Small perturbation by linearisation.
+    DeepFool,
+    /// Smallest perturbation by projections.
+    Fab,
+    /// The standard sequence.
+    AutoAttack,
 }
 
 impl From<Attack> for String {
@@ -321,6 +406,10 @@ impl Attack {
             Attack::Apgd(a) => a.norm,
             Attack::ApgdTargeted(a) => a.norm,
             Attack::Square(a) => a.norm,
+            Attack::CarliniWagner(_) => Norm::L2,
+            Attack::DeepFool(a) => a.norm,
+            Attack::Fab(a) => a.norm,
+            Attack::AutoAttack(a) => a.norm,
         }
     }
 
@@ -331,7 +420,7 @@ impl Attack {
 
     /// Whether the attack looks for the smallest perturbation (one run then answers for every eps).
     pub fn is_minimum_norm(&self) -> bool {
-        false
+        matches!(self, Attack::CarliniWagner(_) | Attack::DeepFool(_) | Attack::Fab(_))
     }
 
     /// Checks the parameters against each other; [`crate::run`] does it first.
@@ -366,6 +455,22 @@ impl Attack {
                 .and(positive("restarts", a.restarts))
                 .and(self.check("p_init", a.p_init, a.p_init > 0.0 && a.p_init <= 1.0, "in (0, 1]"))
                 .and(self.only(&[Norm::Linf, Norm::L2])),
+            Attack::CarliniWagner(a) => positive("search_steps", a.search_steps)
+                .and(positive("steps", a.steps))
+                .and(finite("step", a.step))
+                .and(finite("initial_weight", a.initial_weight))
+                .and(self.check("confidence", a.confidence, a.confidence >= 0.0, "at least 0")),
+            Attack::DeepFool(a) => positive("steps", a.steps)
+                .and(self.check("overshoot", a.overshoot, a.overshoot >= 0.0, "at least 0"))
+                .and(self.check("candidates", a.candidates, a.candidates >= 2, "at least 2"))
+                .and(self.only(&[Norm::Linf, Norm::L2])),
+            Attack::Fab(a) => positive("steps", a.steps)
+                .and(positive("restarts", a.restarts))
+                .and(self.check("alpha_max", a.alpha_max, (0.0..=1.0).contains(&a.alpha_max), "in [0, 1]"))
+                .and(finite("eta", a.eta))
+                .and(finite("beta", a.beta))
+                .and(self.only(&[Norm::Linf, Norm::L2])),
+            Attack::AutoAttack(a) => positive("queries", a.queries).and(self.only(&[Norm::Linf, Norm::L2])),
         }
     }
 
@@ -407,6 +512,10 @@ impl Attack {
             Attack::Apgd(a) => a.loss,
             Attack::ApgdTargeted(a) => return a.loss.check(classes, true),
             Attack::Square(a) => a.loss,
+            Attack::CarliniWagner(_) | Attack::DeepFool(_) | Attack::Fab(_) => Loss::Margin,
+            Attack::AutoAttack(a) => {
+                return a.sequence().iter().try_for_each(|part| part.check_classes(classes, targeted));
+            }
         };
         loss.check(classes, targeted)
     }
@@ -422,6 +531,10 @@ impl Attack {
             Attack::Apgd(a) => apgd::attack(a, c),
             Attack::ApgdTargeted(a) => apgd::targeted(a, c),
             Attack::Square(a) => square::attack(a, c),
+            Attack::CarliniWagner(a) => carlini::attack(a, c),
+            Attack::DeepFool(a) => deepfool::attack(a, c),
+            Attack::Fab(a) => fab::attack(a, c),
+            Attack::AutoAttack(a) => auto::attack(a, c),
         }
     }
 }

@@ -28,6 +28,12 @@ fn panel() -> Vec<Attack> {
         "apgd_t(steps=6, targets=3)",
         "square(queries=40)",
         "square(norm=l2, queries=40, rescale=true)",
+        "cw(search_steps=3, steps=20, step=0.1, initial_weight=0.1)",
+        "deepfool",
+        "deepfool(norm=linf, steps=10)",
+        "fab(steps=8, restarts=2)",
+        "fab(norm=l2, steps=8, targets=2)",
+        "autoattack(queries=30)",
     ]
     .iter()
     .map(|text| text.parse().unwrap())

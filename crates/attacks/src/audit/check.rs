@@ -36,7 +36,7 @@ words! {
         Monotone = "monotone",
         /// Share broken only when the steps are multiplied by four.
         MoreSteps = "more_steps",
-        /// Share broken by one of five restarts and not by the first.
+        /// Share broken only by the fourth or fifth of five restarts.
         Restarts = "restarts",
         /// Share that the outcomes given call robust and the audit broke.
         Claim = "claim",
@@ -100,7 +100,7 @@ impl Check {
             Check::Unbounded => format!("{percent:.1} % survive an attack that may change the input at will"),
             Check::Monotone => format!("robust accuracy rises by {percent:.1} points when eps doubles"),
             Check::MoreSteps => format!("four times the steps break {percent:.1} % more"),
-            Check::Restarts => format!("five restarts break {percent:.1} % more than one"),
+            Check::Restarts => format!("five restarts break {percent:.1} % more than three"),
             Check::Claim => format!("the audit breaks {percent:.1} % that the given outcomes call robust"),
         }
     }

@@ -39,9 +39,8 @@ struct Gradients {
     frozen: usize,
     /// Iterated attacks with the audited loss, all restarts.
     iterated: Broken,
-    first_restart: Broken,
-    /// Five restarts of the same attack, the first included.
-    restarts: Broken,
+    /// Broken by the fourth or fifth restart only.
+    late: Broken,
     more_steps: Broken,
     /// Losses that cannot saturate.
     unsaturated: Broken,
@@ -158,7 +157,7 @@ impl Evidence {
             let rise = one.saturating_sub(half).max(two.saturating_sub(one));
             out.push(Check::Monotone.finding(share(rise), luck));
             out.push(Check::MoreSteps.finding(only(&g.more_steps, &g.iterated), UNFINISHED.max(share(1))));
-            out.push(Check::Restarts.finding(only(&g.restarts, &g.first_restart), UNFINISHED.max(share(1))));
+            out.push(Check::Restarts.finding(share(g.late.iter().filter(|b| **b).count()), UNFINISHED.max(share(1))));
             if let Some(transfer) = &self.transfer {
                 out.push(Check::Transfer.finding(only(transfer, &g.all), luck));
             }
@@ -180,11 +179,14 @@ impl Gradients {
         let bim = r.run(Bim { norm, loss, steps, step, keep: Keep::Last }, &[eps])?.remove(0);
         let frozen = bim.records.iter().filter(|r| r.clean_correct && r.norm == 0.0).count();
         let curve = r.run(pgd(steps, 1), &[0.5 * eps, eps, 2.0 * eps])?;
-        let first_restart = broken(&curve[1]);
         let counts = [0, 1, 2].map(|i| curve[i].robust_accuracy().count);
         let apgd = |loss| Apgd { norm, loss, steps: 2 * steps, ..Apgd::default() };
-        let restarts = r.broken(pgd(steps, 5))?;
-        let mut iterated = restarts.clone();
+        let restarts = r.run(pgd(steps, 5), &[eps])?.remove(0);
+        // Queries tell the restart: each takes one gradient per step and a last look.
+        let early = 3 * (steps as u64 + 1);
+        let late = restarts.records.iter().map(|r| r.clean_correct && !r.adversarial_correct && r.queries > early);
+        let late = late.collect();
+        let mut iterated = broken(&restarts);
         union(&mut iterated, &broken(&bim));
         union(&mut iterated, &r.broken(apgd(loss))?);
         let ratio = if r.model.classifier().classes() < 3 { Loss::Margin } else { Loss::Dlr };
@@ -201,8 +203,7 @@ impl Gradients {
         Ok(Self {
             single,
             frozen,
-            first_restart,
-            restarts,
+            late,
             iterated,
             more_steps,
             unsaturated,

@@ -8,7 +8,7 @@ use kernels::Real;
 
 use crate::chunk::Chunk;
 use crate::error::AttackError;
-use crate::geometry::{Norm, ascend, clamp, clip, project, sign};
+use crate::geometry::{Norm, clamp, clip, sign};
 use crate::loss::{Goal, Loss, ranked};
 use crate::random::{Draw, on_sphere, stream};
 use crate::spec::{Apgd, ApgdTargeted, Start};
@@ -60,6 +60,20 @@ impl<T: Real> Chunk<'_, '_, T> {
             self.aims[s] = Goal::Targeted { label: self.goals[s].label(), target };
         }
     }
+}
+
+/// Keeps auto-attack's quotients finite.
+const TINY: f64 = 1e-12;
+
+/// auto-attack's L2 projection and clip. It shrinks points inside the ball by a trillionth too, which the DLR loss
+/// (ill-conditioned beyond the boundary) amplifies within 50 steps: another formula gives other pixels.
+fn into_ball<T: Real>(point: &mut [T], x: &[T], eps: f64, lo: &[T], hi: &[T]) {
+    let length = Norm::L2.distance(point, x);
+    let (radius, length) = (T::from_f64(length.min(eps)), T::from_f64(length + TINY));
+    for (p, &x) in point.iter_mut().zip(x) {
+        *p = x + (*p - x) / length * radius;
+    }
+    clip(point, lo, hi);
 }
 
 /// Per-sample memory of a run, indexed by slot.
@@ -202,12 +216,13 @@ impl<T: Real> State<T> {
             }
             let u = &mut c.probe[row];
             u.copy_from_slice(point);
-            ascend(c.norm, u, grad, step, false);
-            project(c.norm, u, x, c.eps, c.lo, c.hi);
+            let length = Norm::L2.length(grad) + TINY;
+            u.iter_mut().zip(grad).for_each(|(u, g)| *u += T::from_f64(step * (g.to_f64() / length)));
+            into_ball(u, x, c.eps, c.lo, c.hi);
             for ((u, p), old) in u.iter_mut().zip(point.iter()).zip(previous.iter()) {
                 *u = *p + (*u - *p) * a + (*p - *old) * b;
             }
-            project(c.norm, u, x, c.eps, c.lo, c.hi);
+            into_ball(u, x, c.eps, c.lo, c.hi);
             previous.copy_from_slice(point);
             point.copy_from_slice(u);
         }

@@ -1,4 +1,7 @@
 //! Attacks that use gradients.
 
 pub(crate) mod apgd;
+pub(crate) mod carlini;
+pub(crate) mod deepfool;
+pub(crate) mod fab;
 pub(crate) mod iterative;
