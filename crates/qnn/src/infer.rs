@@ -7,6 +7,7 @@ use crate::QnnError;
 use crate::forward::{Forward, Statistics};
 use crate::graph::{Executor, Graph, Leaves, NodeId, RunKey};
 use crate::model::Model;
+use crate::network::LayerOp;
 use crate::train::{Samples, argmax};
 
 /// Batch sizes that graphs are compiled for; other sizes are split and padded.
@@ -16,6 +17,7 @@ const BUCKETS: [usize; 4] = [1, 8, 32, 128];
 #[derive(Debug)]
 pub struct Predictor {
     model: Model,
+    codes: bool,
     compiled: [Option<Compiled>; BUCKETS.len()],
 }
 
@@ -48,7 +50,13 @@ impl Predictor {
     /// Compiles nothing yet: graphs are built on first use of a batch size.
     pub fn new(model: &Model) -> Result<Self, QnnError> {
         model.validate()?;
-        Ok(Self { model: model.clone(), compiled: [const { None }; BUCKETS.len()] })
+        Ok(Self { model: model.clone(), codes: false, compiled: [const { None }; BUCKETS.len()] })
+    }
+
+    /// As [`Self::new`] for inputs on the network's 8-bit grid only (others are rounded to it): the first layer, too,
+    /// runs on integers, as it does deployed.
+    pub fn for_codes(model: &Model) -> Result<Self, QnnError> {
+        Ok(Self { codes: true, ..Self::new(model)? })
     }
 
     /// The model.
@@ -99,7 +107,7 @@ impl Predictor {
             let bucket = BUCKETS.iter().position(|b| *b >= left).unwrap_or(BUCKETS.len() - 1);
             let count = left.min(BUCKETS[bucket]);
             if self.compiled[bucket].is_none() {
-                self.compiled[bucket] = Some(Compiled::new(&self.model, BUCKETS[bucket])?);
+                self.compiled[bucket] = Some(Compiled::new(&self.model, BUCKETS[bucket], self.codes)?);
             }
             let c = self.compiled[bucket].as_mut().expect("just compiled");
             c.x[..count * d].copy_from_slice(&x[at * d..(at + count) * d]);
@@ -123,10 +131,13 @@ impl Predictor {
 }
 
 impl Compiled {
-    fn new(model: &Model, batch: usize) -> Result<Self, QnnError> {
+    fn new(model: &Model, batch: usize, codes: bool) -> Result<Self, QnnError> {
         let net = &model.network;
         let mut graph = Graph::default();
         let input = graph.input(&[batch, net.input[0], net.input[1], net.input[2]]);
+        if codes {
+            graph.declare_codes(input, net.grid.scale, net.grid.zero_point);
+        }
         let forward = Forward::build(&mut graph, model, input, Phase::Inference, Statistics::Moving)?;
         let logits = forward.logits;
         let cotangent = graph.input(&[batch, net.classes]);
@@ -138,6 +149,24 @@ impl Compiled {
         exec.prepare(&Inputs { model, x: &x, cotangent: &cotangent })?;
         Ok(Self { exec, logits, input_grad, x, cotangent })
     }
+}
+
+/// Outputs of every activation layer, and the logits last, for the batch `x` (`[n, h, w, c]`): `(layer, [n, ...])`.
+pub fn activations(model: &Model, x: &[f32]) -> Result<Vec<(String, Vec<f32>)>, QnnError> {
+    let net = &model.network;
+    let [h, w, c] = net.input;
+    let batch = x.len() / (h * w * c);
+    let mut graph = Graph::default();
+    let input = graph.input(&[batch, h, w, c]);
+    let forward = Forward::build(&mut graph, model, input, Phase::Inference, Statistics::Moving)?;
+    let wanted = |op: &LayerOp| matches!(op, LayerOp::Activation { .. });
+    let last = net.layers.len() - 1;
+    let chosen: Vec<usize> = (0..=last).filter(|&i| i == last || wanted(&net.layers[i].op)).collect();
+    let nodes: Vec<NodeId> = chosen.iter().map(|&i| forward.layers[i]).collect();
+    let mut exec: Executor<f32> = Executor::new(graph, &[&nodes], Phase::Inference, false);
+    exec.run(0, &Inputs { model, x, cotangent: &[] }, RunKey::default())?;
+    let name = |i: usize| net.layers[i].name.clone();
+    Ok(chosen.iter().zip(nodes).map(|(&i, n)| (name(i), exec.output(n).to_vec())).collect())
 }
 
 /// Accuracy and loss over a set.
@@ -158,9 +187,9 @@ impl Evaluation {
     }
 }
 
-/// Evaluates `model` in the inference phase on all of `samples`, without augmentation (epoch 0 of the set as given).
+/// Evaluates `model` in the inference phase on all of `samples`, which must lie on the network's 8-bit input grid.
 pub fn evaluate(model: &Model, samples: &dyn Samples) -> Result<Evaluation, QnnError> {
-    let mut predictor = Predictor::new(model)?;
+    let mut predictor = Predictor::for_codes(model)?;
     let (d, k) = (predictor.input_len(), model.network.classes);
     let batch = BUCKETS[BUCKETS.len() - 1];
     let (mut x, mut labels, mut logits) = (vec![0.0; batch * d], vec![0u8; batch], vec![0.0; batch * k]);

@@ -13,7 +13,7 @@ pub mod zoo;
 
 pub use error::QnnError;
 pub use forward::{BatchMoments, Forward, Statistics};
-pub use infer::{Evaluation, Predictor, evaluate};
+pub use infer::{Evaluation, Predictor, activations, evaluate};
 pub use model::{Model, Param, ParamKind, kernel_quantizer};
 pub use network::{InputGrid, Layer, LayerOp, Network};
 pub use qtensor::Phase;

@@ -12,6 +12,16 @@ impl Graph {
         self.push(Op::Input(self.inputs - 1), vec![], shape.to_vec())
     }
 
+    /// Declares that an external tensor always lies on the 8-bit grid `x = (code - zero_point) * step`, so that quantized
+    /// layers may read it as codes.
+    ///
+    /// # Panics
+    /// If `input` is not an external tensor.
+    pub fn declare_codes(&mut self, input: NodeId, step: f32, zero_point: u8) {
+        let Op::Input(slot) = self.nodes[input.index()].op else { panic!("only external tensors are declared") };
+        self.input_grids.insert(slot, (step, zero_point));
+    }
+
     /// Parameter `index` of the model.
     pub fn param(&mut self, index: usize, shape: &[usize]) -> NodeId {
         self.push(Op::Param(index), vec![], shape.to_vec())

@@ -46,6 +46,8 @@ pub struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) labels: Vec<String>,
     pub(crate) inputs: usize,
+    /// Step and zero point of the external tensors declared to be 8-bit codes, by slot.
+    pub(crate) input_grids: HashMap<usize, (f32, u8)>,
     label: usize,
     randoms: u64,
     known: HashMap<Vec<NodeId>, Vec<NodeId>>,
@@ -57,6 +59,7 @@ impl Default for Graph {
             nodes: Vec::new(),
             labels: vec!["graph".into()],
             inputs: 0,
+            input_grids: HashMap::new(),
             label: 0,
             randoms: 0,
             known: HashMap::new(),

@@ -1,11 +1,11 @@
 //! Quantized convolutions of the forward pass on the integer kernels: codes in, exact accumulators, one scale per channel.
 //!
-//! A convolution qualifies when its input lies on a grid of at most 8 bits with code 0 at 0 (a quantized ReLU, possibly
-//! pooled or reshaped) and its kernel comes from a quantizer with codes of at most 8 bits. Its value is then
-//! `f32(accumulator) * (kernel scale * step)`, the same in training, in inference and, up to the integer epilogue, deployed.
+//! A convolution qualifies when its input lies on a grid of at most 8 bits (a quantized ReLU, possibly pooled or reshaped,
+//! or a network input declared to be codes) and its kernel comes from a quantizer with codes of at most 8 bits. Its value
+//! is then `f32(accumulator) * (kernel scale * step)`, in training, in inference and, up to the integer epilogue, deployed.
 
 use kernels::dispatch::Kernel;
-use kernels::epilogue::Scale;
+use kernels::epilogue::{Accumulators, Epilogue, Scale};
 use kernels::int8::{self, Panel16};
 use kernels::ternary::{self, Panel8};
 use kernels::{Conv2d, KernelError};
@@ -31,13 +31,23 @@ enum Packed {
 pub(crate) struct IntegerConv {
     /// The node whose [`KernelCodes`] are the weights.
     pub(crate) kernel: NodeId,
-    step: f32,
+    grid: Grid,
     trits: bool,
     packed: Option<Packed>,
     fresh: bool,
     codes: Vec<u8>,
     scale: Vec<f32>,
     zeros: Vec<f32>,
+    /// With a zero point: what it adds to every accumulator of a channel, and room for accumulators.
+    offsets: Vec<i32>,
+    accumulators: Vec<i32>,
+}
+
+/// `x = (code - zero_point) * step`
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    step: f32,
+    zero_point: u8,
 }
 
 impl IntegerConv {
@@ -47,19 +57,22 @@ impl IntegerConv {
         let Op::Conv(g) = &node.op else { return None };
         let kernel = through_reshapes(graph, node.inputs[1]);
         let Op::QuantizeKernel(q, _) = &graph.nodes[kernel.index()].op else { return None };
-        let step = grid_step(graph, node.inputs[0])? as f32;
+        let grid = grid(graph, node.inputs[0])?;
+        let shifted = grid.zero_point != 0;
         if g.depthwise || q.bits() > 8 {
             return None;
         }
         Some(Self {
             kernel,
-            step,
+            grid,
             trits: q.trits(),
             packed: None,
             fresh: false,
             codes: vec![0; g.input_len()],
             scale: vec![0.0; g.out_c],
             zeros: vec![0.0; g.out_c],
+            offsets: vec![0; g.out_c],
+            accumulators: if shifted { vec![0; g.output_len()] } else { Vec::new() },
         })
     }
 
@@ -85,21 +98,45 @@ impl IntegerConv {
             }
             let scalar = w.scales.len() == 1;
             for (n, s) in self.scale.iter_mut().enumerate() {
-                *s = w.scales[if scalar { 0 } else { n }] * self.step;
+                *s = w.scales[if scalar { 0 } else { n }] * self.grid.step;
+            }
+            self.offsets.fill(0);
+            for row in w.codes.chunks(g.out_c) {
+                for (offset, &w) in self.offsets.iter_mut().zip(row) {
+                    *offset += i32::from(w) * i32::from(self.grid.zero_point);
+                }
             }
             self.fresh = true;
         }
-        let inverse = 1.0 / self.step;
+        let (inverse, zero) = (1.0 / self.grid.step, f32::from(self.grid.zero_point));
         pieces(&mut self.codes, |at, codes| {
             for (code, &x) in codes.iter_mut().zip(&x[at..]) {
                 // Adding 1.5 * 2^23 leaves the rounded code in the low mantissa bits; this vectorises, `as u8` does not.
-                *code = (x * inverse + 12_582_912.0).to_bits() as u8;
+                *code = ((x * inverse + zero).clamp(0.0, 255.0) + 12_582_912.0).to_bits() as u8;
             }
         });
-        let (kernel, epilogue) = (Kernel::default(), Scale { scale: &self.scale, bias: &self.zeros });
-        match self.packed.as_ref().expect("packed above") {
-            Packed::Trits(w) => ternary::conv2d(kernel, g, (&self.codes, 0), w, &epilogue, y),
-            Packed::Bytes(w) => int8::conv2d(kernel, g, (&self.codes, 0), w, &epilogue, y),
+        if self.grid.zero_point == 0 {
+            let epilogue = Scale { scale: &self.scale, bias: &self.zeros };
+            return self.convolve(g, &epilogue, y);
+        }
+        let mut accumulators = std::mem::take(&mut self.accumulators);
+        let result = self.convolve(g, &Accumulators, &mut accumulators);
+        let c = g.out_c;
+        pieces(y, |at, y| {
+            for (i, y) in y.iter_mut().enumerate() {
+                let n = (at + i) % c;
+                *y = (accumulators[at + i] - self.offsets[n]) as f32 * self.scale[n];
+            }
+        });
+        self.accumulators = accumulators;
+        result
+    }
+
+    fn convolve<E: Epilogue>(&self, g: &Conv2d, epilogue: &E, y: &mut [E::Out]) -> Result<(), KernelError> {
+        let x = (&self.codes[..], self.grid.zero_point);
+        match self.packed.as_ref().expect("packed before") {
+            Packed::Trits(w) => ternary::conv2d(Kernel::default(), g, x, w, epilogue, y),
+            Packed::Bytes(w) => int8::conv2d(Kernel::default(), g, x, w, epilogue, y),
         }
     }
 }
@@ -116,14 +153,19 @@ fn through_reshapes(graph: &Graph, mut id: NodeId) -> NodeId {
     id
 }
 
-/// The step of the 8-bit grid with zero point 0 that a node's values lie on.
-fn grid_step(graph: &Graph, id: NodeId) -> Option<f64> {
+/// The 8-bit grid that a node's values lie on.
+fn grid(graph: &Graph, id: NodeId) -> Option<Grid> {
     let node = &graph.nodes[id.index()];
     match &node.op {
-        Op::Reshape | Op::MaxPool(_) => grid_step(graph, node.inputs[0]),
+        Op::Reshape | Op::MaxPool(_) => grid(graph, node.inputs[0]),
         Op::Activation(Nonlinearity::Quantizer(e)) if e.on_grid() => {
-            let grid = e.grid();
-            (grid.min_code == 0 && grid.max_code <= 255).then_some(grid.step)
+            let levels = e.grid()?;
+            let fits = levels.min_code == 0 && levels.max_code <= 255;
+            fits.then_some(Grid { step: levels.step as f32, zero_point: 0 })
+        }
+        Op::Input(slot) => {
+            let (step, zero_point) = *graph.input_grids.get(slot)?;
+            Some(Grid { step, zero_point })
         }
         _ => None,
     }
