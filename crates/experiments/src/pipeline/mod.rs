@@ -2,23 +2,20 @@
 //!
 //! Stages, caching and reports see only the [`Engine`] trait and the types here. The engine behind `ternion` is
 //! [`Pipeline`]; tests of the stages use one that computes nothing.
+mod adapter;
+mod deployment;
+mod engine;
+mod sensitivity;
+
 use std::path::Path;
 
+use datasets::Task;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StudyError;
 use crate::recipe::{AttackPart, Recipe};
 
-/// A task of a recipe with the fold held out, if it is a cross-validation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Task {
-    /// Task by name.
-    pub name: String,
-    /// Embedded task that stands in when the data are not found.
-    pub fallback: String,
-    /// Fold held out.
-    pub fold: Option<u32>,
-}
+pub use engine::Pipeline;
 
 /// What a dataset is, without its samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,8 +61,8 @@ pub struct NetworkCard {
 pub struct Job<'a> {
     /// The recipe, resolved for the profile.
     pub recipe: &'a Recipe,
-    /// Its task and fold.
-    pub task: &'a Task,
+    /// Its task, with the fold held out.
+    pub task: Task,
     /// The data found for it.
     pub data: &'a DataCard,
     /// Seed of everything random.
@@ -104,13 +101,22 @@ pub struct SampleRecord {
 pub struct Outcome {
     /// Largest perturbation allowed.
     pub eps: f64,
-    /// Still classified correctly.
-    pub robust: bool,
+    /// Class predicted for the attack's result.
+    pub predicted: u8,
     /// Forward passes spent.
     pub queries: u64,
-    /// Size of the perturbation found, in the attack's norm.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub distance: Option<f64>,
+    /// Gradients spent.
+    pub gradients: u64,
+    /// Size of the perturbation, in the attack's norm; 0 if the sample was left alone.
+    pub distance: f64,
+}
+
+impl SampleRecord {
+    /// Whether the sample is classified correctly, without the attack and under it, at the `size`-th size.
+    pub fn robust(&self, size: usize) -> bool {
+        let fooled = |o: &Outcome| o.predicted != self.label;
+        self.predicted == self.label && self.outcomes.get(size).is_some_and(|o| !fooled(o))
+    }
 }
 
 /// An adversarial example with what it was made from.
@@ -132,17 +138,13 @@ pub struct Example {
     pub adversarial_codes: Vec<f32>,
 }
 
-/// Robust accuracy under one attack at one size, as the audit sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// The attack's text form.
-    pub attack: String,
-    /// Perturbation size.
-    pub eps: f64,
-    /// Samples attacked.
-    pub samples: usize,
-    /// Samples still classified correctly.
-    pub correct: usize,
+/// A finished attack, as the audit sees it.
+#[derive(Clone, Debug)]
+pub struct Evidence<'a> {
+    /// The attack and its sizes.
+    pub attack: &'a AttackPart,
+    /// All its samples.
+    pub records: Vec<SampleRecord>,
 }
 
 /// The audit's answer.
@@ -186,30 +188,9 @@ pub struct Deployment {
     pub agree: usize,
 }
 
-/// One epoch of training: a line of `history.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// Epoch, from 1.
-    pub epoch: u32,
-    /// Mean training loss, penalties included.
-    pub loss: f64,
-    /// Mean Jacobian penalty, without its weight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jacobian: Option<f64>,
-    /// Training accuracy.
-    pub accuracy: f64,
-    /// Accuracy on the validation split, if there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validation: Option<f64>,
-    /// Learning rate at the epoch's end.
-    pub lr: f64,
-    /// Wall-clock seconds.
-    pub seconds: f64,
-}
-
 /// Name of the trained model's file in a training stage's folder.
 pub const MODEL_FILE: &str = "model.qnn";
-/// Name of the training history's file: one [`EpochRecord`] per line.
+/// Name of the training history's file: one [`qnn::train::EpochRecord`] per line.
 pub const HISTORY_FILE: &str = "history.jsonl";
 
 /// Told how far a stage has got: steps done, steps in all, current figures.
@@ -228,12 +209,6 @@ pub trait Engine {
     /// # Errors
     /// If the recipe names no network of the zoo, or wrong quantizers.
     fn network(&self, job: &Job<'_>) -> Result<NetworkCard, StudyError>;
-
-    /// Checks an attack's text form; returns its canonical form and the forward passes it may spend per sample and size.
-    ///
-    /// # Errors
-    /// If the text names no attack or wrong parameters.
-    fn attack_form(&self, text: &str) -> Result<(String, u64), StudyError>;
 
     /// Trains, leaving [`MODEL_FILE`] and [`HISTORY_FILE`] in `work`; continues from a checkpoint found there.
     ///
@@ -269,7 +244,7 @@ pub trait Engine {
         job: &Job<'_>,
         model: &Path,
         ids: &[u32],
-        evidence: &[Evidence],
+        evidence: &[Evidence<'_>],
         tick: Tick<'_>,
     ) -> Result<AuditReport, StudyError>;
 

@@ -215,18 +215,16 @@ study = "cifar10"
 seeds = [0, 1]
 [dataset]
 task = "cifar10"
-fallback = "synthetic_shapes"
 [network]
 name = "stq_image_s"
 twin = "stq"
 [optimizer]
-name = "adam"
+kind = "adam"
 [schedule]
 epochs = 40
 batch = 128
 lr = 0.002
-shape = "cosine"
-final_lr = 0.0
+shape = { kind = "cosine", floor = 0.01 }
 [[attacks]]
 attack = "fgsm(norm=linf)"
 eps = ["1/255", "2/255", "4/255"]
@@ -265,6 +263,10 @@ epochs = 3
         assert!(unknown.contains("network"), "{unknown}");
         let missing = error(&MINIMAL.replace("epochs = 40", ""));
         assert!(missing.contains("`epochs`") && missing.contains("schedule"), "{missing}");
+        for (from, to) in [("kind = \"adam\"", "kind = \"madam\""), ("fgsm(", "fgms("), ("task = \"cifar10\"", "task = \"cifar\"")] {
+            let message = error(&MINIMAL.replace(from, to));
+            assert!(message.starts_with("mine.toml") && message.contains("known") | message.contains("none of"), "{message}");
+        }
         let wrong_type = error(&MINIMAL.replace("epochs = 40", "epochs = \"many\""));
         assert!(wrong_type.contains("schedule") && wrong_type.contains("epochs"), "{wrong_type}");
         let syntax = error("name = ");
@@ -287,7 +289,9 @@ epochs = 3
             ("batch = 128", "batch = 0", "schedule.batch"),
             ("name = \"tiny\"", "name = \"../tiny\"", "name"),
             ("seeds = [0, 1]", "seeds = [1, 1]", "seeds"),
-            ("name = \"adam\"", "name = \"madam\"", "optimizer.name"),
+            ("name = \"stq_image_s\"", "name = \"lenet\"", "network.name"),
+            ("twin = \"stq\"", "twin = \"stq\"\nweights = \"ternery\"", "network.weights"),
+            ("task = \"cifar10\"", "task = \"cifar10\"\nfolds = [1]", "dataset.folds"),
             ("lr = 0.002", "lr = -1.0", "schedule.lr"),
             ("role = \"paper-style\"", "role = \"strong\"\nheadline = \"3/255\"", "attacks[0].headline"),
         ] {

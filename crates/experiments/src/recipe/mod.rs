@@ -12,6 +12,13 @@ mod validate;
 
 use std::fmt;
 
+use attacks::Attack;
+use attacks::audit::AuditOptions;
+use datasets::{Augmentation, Task};
+use jacreg::JacobianPenalty;
+use qnn::train::{Optimizer, Schedule};
+use qnn::zoo::{Quantizers, Twin};
+use qtensor::Quantizer;
 use serde::{Deserialize, Serialize};
 
 pub use builtin::{builtin_names, builtin_text};
@@ -73,14 +80,14 @@ pub struct Recipe {
     pub network: NetworkPart,
     /// Jacobian penalties added to the loss; none by default.
     #[serde(default)]
-    pub jacobian: Vec<JacobianTerm>,
+    pub jacobian: Vec<JacobianPenalty>,
     /// Optimiser and its constants.
-    pub optimizer: OptimizerPart,
+    pub optimizer: Optimizer,
     /// Length of training and learning rate.
     pub schedule: SchedulePart,
-    /// Augmentation of training samples, in `datasets`' form.
+    /// Augmentation of training samples; none by default.
     #[serde(default)]
-    pub augmentation: toml::Table,
+    pub augmentation: Augmentation,
     /// Attacks to run against the trained network.
     #[serde(default)]
     pub attacks: Vec<AttackPart>,
@@ -95,16 +102,17 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetPart {
-    /// Task by name, as `datasets` spells it.
-    pub task: String,
-    /// Embedded task used, with a loud banner, when the real data are not found.
-    pub fallback: String,
-    /// Folds to hold out in turn, for a cross-validation task.
+    /// Task in text form. Its embedded twin stands in, with a loud banner, when its files are not found.
+    pub task: Task,
+    /// Folds to hold out in turn, for `speech_commands_5fold`.
     #[serde(default)]
-    pub folds: Vec<u32>,
-    /// At most this many training samples (the first of the official order); all by default.
+    pub folds: Vec<u8>,
+    /// At most this many training samples, every class shrunk alike; all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_samples: Option<usize>,
+    /// At most this many validation samples; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_samples: Option<usize>,
 }
 
 /// `[network]`: a network of the zoo and its quantizers.
@@ -114,45 +122,77 @@ pub struct NetworkPart {
     /// Name in `qnn::zoo`, such as `stq_image_s`.
     pub name: String,
     /// Precision twin: `stq`, `stq_deterministic`, `stochastic_binary`, `eight_bit` or `float`.
-    pub twin: String,
+    pub twin: Twin,
     /// Weight quantizer in text form instead of the twin's; `"none"` for float weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
     /// Activation quantizer in text form instead of the twin's; `"none"` for a plain ReLU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<String>,
+    /// Bits per layer chosen from adversarial noise sensitivity, instead of the twin's weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitivity: Option<SensitivityPart>,
 }
 
-/// One `[[jacobian]]` penalty: lambda times half the squared Frobenius norm of d`of`/d`wrt`, averaged over the batch.
+/// `[network.sensitivity]`: bits per layer in the manner of QUANOS, for `stq_image_s` and `stq_image_l`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct JacobianTerm {
-    /// What is differentiated: `logits` or a layer's name.
-    pub of: String,
-    /// With respect to what: `input` or a layer's name.
-    pub wrt: String,
-    /// Weight of the penalty in the loss.
-    pub lambda: f64,
-    /// Random projections per sample; 0 for the exact norm.
-    #[serde(default = "one")]
-    pub projections: u32,
-    /// Apply at every n-th step.
-    #[serde(default = "one")]
-    pub every: u32,
+pub struct SensitivityPart {
+    /// Direction of the rule, which is not public.
+    pub rule: BitRule,
+    /// Epochs of training with 8-bit weights before sensitivity is measured.
+    pub epochs: u32,
+    /// Training samples it is measured on.
+    pub samples: usize,
+    /// Size of the FGSM perturbation.
+    pub eps: Eps,
+    /// Fewest bits of a layer.
+    pub min_bits: u32,
+    /// Most bits of a layer.
+    pub max_bits: u32,
 }
 
-/// `[optimizer]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OptimizerPart {
-    /// `adam`, `adamw` or `sgd`.
-    pub name: String,
-    /// Momentum of `sgd`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub momentum: Option<f32>,
-    /// L2 penalty (`adam`, `sgd`) or decoupled decay (`adamw`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight_decay: Option<f32>,
+/// Which layers get more bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BitRule {
+    /// Sensitive layers keep precision.
+    MoreBitsIfSensitive,
+    /// Sensitive layers lose precision, which filters the noise.
+    FewerBitsIfSensitive,
+}
+
+impl NetworkPart {
+    /// The twin's quantizers with this part's own put in their place.
+    ///
+    /// # Errors
+    /// The key and what is wrong with its text.
+    pub fn quantizers(&self) -> Result<Quantizers, (&'static str, String)> {
+        let choose = |key, text: &Option<String>, twin: Option<Quantizer>| match text.as_deref() {
+            None => Ok(twin),
+            Some("none") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|e| (key, format!("`{text}`: {e}"))),
+        };
+        let twin = self.twin.quantizers();
+        Ok(Quantizers {
+            weights: choose("network.weights", &self.weights, twin.weights)?,
+            activations: choose("network.activations", &self.activations, twin.activations)?,
+        })
+    }
+
+    /// The precision in words.
+    pub fn twin_name(&self) -> &'static str {
+        if self.sensitivity.is_some() {
+            return "bits by sensitivity";
+        }
+        match self.twin {
+            Twin::Stq => "stochastic ternary",
+            Twin::StqDeterministic => "deterministic ternary",
+            Twin::StochasticBinary => "stochastic binary",
+            Twin::EightBit => "8-bit",
+            Twin::Float => "float",
+        }
+    }
 }
 
 /// `[schedule]`: epochs, batch and learning rate.
@@ -163,28 +203,20 @@ pub struct SchedulePart {
     pub epochs: u32,
     /// Samples per step.
     pub batch: usize,
-    /// Learning rate at the start.
-    pub lr: f32,
-    /// How the rate falls: `constant`, `cosine` (to `final_lr`) or `exponential` (by `decay` per epoch).
-    pub shape: ScheduleShape,
-    /// Learning rate at the end of a cosine.
+    /// Base learning rate.
+    pub lr: f64,
+    /// How the rate moves, such as `{ kind = "cosine", floor = 0.01 }`; constant by default.
+    #[serde(default = "constant")]
+    pub shape: Schedule,
+    /// Share of the target spread over all classes.
+    #[serde(default)]
+    pub label_smoothing: f32,
+    /// Largest global gradient norm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub final_lr: Option<f32>,
-    /// Factor per epoch of an exponential.
+    pub clip_norm: Option<f32>,
+    /// Stop after this many epochs without a better validation accuracy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decay: Option<f32>,
-}
-
-/// Shape of the learning rate over training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScheduleShape {
-    /// The same rate throughout.
-    Constant,
-    /// Half a cosine from `lr` to `final_lr`.
-    Cosine,
-    /// `lr * decay^epoch`.
-    Exponential,
+    pub patience: Option<u32>,
 }
 
 /// Whether an attack imitates weak published settings or tries as hard as it can.
@@ -210,8 +242,8 @@ impl fmt::Display for Role {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttackPart {
-    /// The attack in `attacks`' text form, such as `pgd(norm=linf, steps=50, restarts=5)`.
-    pub attack: String,
+    /// The attack in text form, such as `pgd(norm=linf, steps=50, restarts=5)`.
+    pub attack: Attack,
     /// Perturbation sizes, in units of the network's input.
     pub eps: Vec<Eps>,
     /// The size whose result goes into the main table; the middle one by default.
@@ -244,8 +276,26 @@ pub struct EvaluatePart {
     /// Test samples for the audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_samples: Option<usize>,
+    /// Steps of the audit's iterative attacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_steps: Option<usize>,
+    /// Queries of the audit's black-box attack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_queries: Option<usize>,
 }
 
-fn one() -> u32 {
-    1
+impl EvaluatePart {
+    /// The audit's defaults with this part's effort.
+    pub(crate) fn audit_options(&self) -> AuditOptions {
+        let default = AuditOptions::default();
+        AuditOptions {
+            steps: self.audit_steps.unwrap_or(default.steps),
+            queries: self.audit_queries.unwrap_or(default.queries),
+            ..default
+        }
+    }
+}
+
+fn constant() -> Schedule {
+    Schedule::Constant
 }

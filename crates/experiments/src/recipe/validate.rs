@@ -1,5 +1,8 @@
 //! Checks of values that types cannot express; each failure names its key.
-use super::{JacobianTerm, Recipe, ScheduleShape};
+use datasets::Task;
+use qnn::zoo::NAMES;
+
+use super::Recipe;
 
 /// A key's dotted path and what is wrong with its value.
 pub(super) type Fault = (String, String);
@@ -18,41 +21,69 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), Fault> {
     positive("evaluate.samples", recipe.evaluate.samples)?;
     positive("evaluate.attack_samples", recipe.evaluate.attack_samples)?;
     positive("evaluate.audit_samples", recipe.evaluate.audit_samples)?;
+    positive("evaluate.audit_steps", recipe.evaluate.audit_steps)?;
+    positive("evaluate.audit_queries", recipe.evaluate.audit_queries)?;
+    positive("dataset.validation_samples", recipe.dataset.validation_samples)?;
+    data(recipe)?;
+    network(recipe)?;
     schedule(recipe)?;
-    recipe.jacobian.iter().enumerate().try_for_each(|(i, term)| jacobian(i, term))?;
+    jacobian(recipe)?;
     attacks(recipe)
+}
+
+fn data(recipe: &Recipe) -> Result<(), Fault> {
+    let folded = matches!(recipe.dataset.task, Task::SpeechCommands5Fold { .. });
+    let folds = &recipe.dataset.folds;
+    require("dataset.folds", folded || folds.is_empty(), || {
+        format!("{} has no folds", recipe.dataset.task)
+    })?;
+    require("dataset.folds", folds.iter().all(|fold| *fold < 5), || "there are folds 0 to 4".into())
+}
+
+fn network(recipe: &Recipe) -> Result<(), Fault> {
+    let name = recipe.network.name.as_str();
+    require("network.name", NAMES.contains(&name), || {
+        format!("no network `{name}`; there are {}", NAMES.join(", "))
+    })?;
+    if let Some(part) = &recipe.network.sensitivity {
+        let key = |name: &str| format!("network.sensitivity.{name}");
+        require("network.name", name.starts_with("stq_image"), || {
+            "sensitivity is for stq_image_s and stq_image_l".into()
+        })?;
+        require(&key("epochs"), part.epochs > 0, || "must be at least 1".into())?;
+        require(&key("samples"), part.samples >= 64, || "must be at least 64".into())?;
+        require(&key("max_bits"), 2 <= part.min_bits && part.min_bits <= part.max_bits && part.max_bits <= 8, || {
+            "bits must satisfy 2 <= min_bits <= max_bits <= 8".into()
+        })?;
+    }
+    recipe.network.quantizers().map(drop).map_err(|(key, message)| (key.to_owned(), message))
 }
 
 fn schedule(recipe: &Recipe) -> Result<(), Fault> {
     let schedule = &recipe.schedule;
-    let name = recipe.optimizer.name.as_str();
-    require("optimizer.name", ["adam", "adamw", "sgd"].contains(&name), || {
-        format!("`{name}` is not one of adam, adamw, sgd")
-    })?;
-    require("optimizer.momentum", name == "sgd" || recipe.optimizer.momentum.is_none(), || {
-        "only sgd has a momentum of its own".into()
-    })?;
-    let decay = recipe.optimizer.weight_decay.unwrap_or(0.0);
-    require("optimizer.weight_decay", decay >= 0.0 && decay.is_finite(), || "must be at least 0".into())?;
     require("schedule.epochs", schedule.epochs > 0, || "must be at least 1".into())?;
     require("schedule.batch", schedule.batch > 0, || "must be at least 1".into())?;
     require("schedule.lr", schedule.lr > 0.0 && schedule.lr.is_finite(), || "must be above 0".into())?;
-    let (cosine, exponential) =
-        (schedule.shape == ScheduleShape::Cosine, schedule.shape == ScheduleShape::Exponential);
-    require("schedule.final_lr", cosine || schedule.final_lr.is_none(), || {
-        "is used only with shape = \"cosine\"".into()
-    })?;
-    require("schedule.decay", exponential == schedule.decay.is_some(), || {
-        "belongs to shape = \"exponential\", and only to it".into()
-    })
+    let smoothing = schedule.label_smoothing;
+    require("schedule.label_smoothing", (0.0..1.0).contains(&smoothing), || "must be in [0, 1)".into())?;
+    let clip = schedule.clip_norm.unwrap_or(1.0);
+    require("schedule.clip_norm", clip > 0.0 && clip.is_finite(), || "must be above 0".into())
 }
 
-fn jacobian(i: usize, term: &JacobianTerm) -> Result<(), Fault> {
-    let key = |name: &str| format!("jacobian[{i}].{name}");
-    require(&key("lambda"), term.lambda >= 0.0 && term.lambda.is_finite(), || "must be at least 0".into())?;
-    require(&key("every"), term.every > 0, || "must be at least 1".into())?;
-    require(&key("of"), !term.of.is_empty(), || "must be `logits` or a layer's name".into())?;
-    require(&key("wrt"), !term.wrt.is_empty(), || "must be `input` or a layer's name".into())
+fn jacobian(recipe: &Recipe) -> Result<(), Fault> {
+    for (i, term) in recipe.jacobian.iter().enumerate() {
+        let key = |name: &str| format!("jacobian[{i}].{name}");
+        let lambda = term.lambda;
+        require(&key("lambda"), lambda >= 0.0 && lambda.is_finite(), || "must be at least 0".into())?;
+        require(&key("every"), term.every > 0 && term.every == recipe.jacobian[0].every, || {
+            "must be at least 1 and the same for all penalties".into()
+        })?;
+        require(&key("of"), !term.of.is_empty(), || "must be `logits`, `each` or a layer's name".into())?;
+        require(&key("wrt"), !term.wrt.is_empty(), || {
+            "must be `input`, `each`, `previous` or a layer's name".into()
+        })?;
+    }
+    Ok(())
 }
 
 fn attacks(recipe: &Recipe) -> Result<(), Fault> {

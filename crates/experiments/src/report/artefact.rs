@@ -1,10 +1,11 @@
 //! Small files beside `results.jsonl` that the report shows: training histories and adversarial examples.
 use std::path::{Path, PathBuf};
 
+use qnn::train::EpochRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StudyError;
-use crate::pipeline::{DataCard, EpochRecord, Example};
+use crate::pipeline::{DataCard, Example};
 use crate::results::Row;
 use crate::stage::write_atomic;
 

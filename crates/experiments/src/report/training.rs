@@ -1,11 +1,13 @@
 //! Curves over perturbation size and over training.
 use std::path::Path;
 
+use qnn::Evaluation;
+use qnn::train::EpochRecord;
+
 use super::artefact;
 use super::chart::{Chart, Point, Series, percent_ticks, round_ticks};
 use super::view::{Line, Table, percent, with_interval};
 use crate::error::StudyError;
-use crate::pipeline::EpochRecord;
 
 /// One chart per attack: accuracy against perturbation size, one line per recipe, with Wilson's intervals as bands.
 pub(super) fn eps_charts(table: &Table<'_>) -> Vec<String> {
@@ -64,10 +66,10 @@ pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<Strin
             }
         }
     }
-    let Some(epochs) = runs.iter().filter_map(|(_, _, h)| h.last()).map(|r| r.epoch).max() else {
+    let Some(epochs) = runs.iter().filter_map(|(_, _, h)| h.last()).map(|r| r.epoch + 1).max() else {
         return Ok(Vec::new());
     };
-    let highest = runs.iter().flat_map(|(_, _, h)| h).map(|r| r.loss).filter(|l| l.is_finite()).fold(0.0, f64::max);
+    let highest = runs.iter().flat_map(|(_, _, h)| h).map(|r| r.train.loss).filter(|l| l.is_finite()).fold(0.0, f64::max);
     let curve = |value: &dyn Fn(&EpochRecord) -> Option<f64>, dashed: bool| -> Vec<Series> {
         let one = |(colour, line, history): &(usize, &Line<'_>, Vec<EpochRecord>)| {
             let points = history.iter().filter_map(|r| {
@@ -75,11 +77,11 @@ pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<Strin
                 let tip = format!(
                     "{}, epoch {}: loss {:.4}, training accuracy {} %",
                     line.title,
-                    r.epoch,
-                    r.loss,
-                    percent(r.accuracy)
+                    r.epoch + 1,
+                    r.train.loss,
+                    percent(r.train.accuracy)
                 );
-                Some(Point { x: f64::from(r.epoch), y, interval: None, tip })
+                Some(Point { x: f64::from(r.epoch + 1), y, interval: None, tip })
             });
             Series { colour: *colour, dashed, points: points.collect() }
         };
@@ -91,15 +93,22 @@ pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<Strin
         .map(|t| (t.0, format!("{}", t.0)))
         .collect();
     let accuracy = {
-        let mut series = curve(&|r| Some(r.accuracy), true);
-        series.extend(curve(&|r| r.validation, false));
+        let mut series = curve(&|r| Some(r.train.accuracy), true);
+        series.extend(curve(&|r| r.validation.as_ref().map(Evaluation::accuracy), false));
         series
     };
     let chart = |title, y_label, y_ticks, series| {
         Chart { title, x_label: "epoch", y_label, x_ticks: x_ticks.clone(), y_ticks, series }.svg()
     };
-    Ok(vec![
-        chart("training loss, penalties included", "loss", round_ticks(highest), curve(&|r| Some(r.loss), false)),
+    let mut charts = vec![
+        chart("training cross-entropy", "nats", round_ticks(highest), curve(&|r| Some(r.train.loss), false)),
         chart("accuracy: validation (solid), training (dashed)", "accuracy, %", percent_ticks(), accuracy),
-    ])
+    ];
+    let penalty = |r: &EpochRecord| r.train.penalties.first().copied();
+    let penalties = curve(&penalty, false);
+    if !penalties.is_empty() {
+        let high = runs.iter().flat_map(|(_, _, h)| h).filter_map(penalty).fold(0.0, f64::max);
+        charts.push(chart("Jacobian penalty, before its weight", "½ mean ‖J‖²", round_ticks(high), penalties));
+    }
+    Ok(charts)
 }

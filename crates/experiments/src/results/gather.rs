@@ -8,7 +8,7 @@ use crate::interval::{mean, median, wilson};
 use crate::pipeline::{AuditReport, Deployment, Evaluation, HISTORY_FILE, SampleRecord};
 use crate::recipe::{Profile, Role};
 use crate::report::artefact;
-use crate::stage::{Entry, Lookup, Stage, Store, Unit, attacked};
+use crate::stage::{Entry, Lookup, Stage, Step, Store, Unit, attacked};
 
 /// Rows for everything of `unit` that the cache holds; attacks whose parts are missing get rows that say so.
 pub(crate) fn gather(store: &Store, out: &Path, unit: &Unit, profile: Profile) -> Result<Vec<Row>, StudyError> {
@@ -39,13 +39,13 @@ pub(crate) fn gather(store: &Store, out: &Path, unit: &Unit, profile: Profile) -
         let records = attacked(store, &step.key, &selection)?;
         if attack.role == Role::Strong && records.iter().any(|r| r.example.is_some()) {
             let examples = records.iter().filter_map(|r| r.example.clone()).collect();
-            artefact::save_examples(out, &template, &attack.attack, &unit.data, examples)?;
+            artefact::save_examples(out, &template, &step_text(step), &unit.data, examples)?;
         }
         for (i, eps) in attack.eps.iter().enumerate() {
-            let text = step.attack.clone().unwrap_or_default();
+            let text = step_text(step);
             let mut row = Row {
                 measure: Measure::Attack,
-                norm: norm(&text),
+                norm: Some(attack.attack.norm().to_string()),
                 attack: text,
                 role: Some(attack.role),
                 eps: eps.value(),
@@ -64,7 +64,7 @@ pub(crate) fn gather(store: &Store, out: &Path, unit: &Unit, profile: Profile) -
 }
 
 fn robust(records: &[SampleRecord], size: usize) -> usize {
-    records.iter().filter(|r| r.outcomes.get(size).is_some_and(|o| o.robust)).count()
+    records.iter().filter(|r| r.robust(size)).count()
 }
 
 fn counted(row: Row, samples: usize, expected: usize, correct: usize) -> Row {
@@ -73,10 +73,8 @@ fn counted(row: Row, samples: usize, expected: usize, correct: usize) -> Row {
     Row { samples, expected, correct, value, lo: interval.map(|i| i.0), hi: interval.map(|i| i.1), ..row }
 }
 
-/// The `norm=` parameter of an attack's text form.
-fn norm(attack: &str) -> Option<String> {
-    let (_, rest) = attack.split_once("norm=")?;
-    Some(rest.split([',', ')']).next()?.trim().to_owned())
+fn step_text(step: &Step) -> String {
+    step.attack.clone().unwrap_or_default()
 }
 
 fn template(unit: &Unit, profile: Profile, audit: Option<AuditReport>, deployed: Option<&Deployment>) -> Row {
@@ -94,10 +92,10 @@ fn template(unit: &Unit, profile: Profile, audit: Option<AuditReport>, deployed:
         title: recipe.title.clone(),
         profile,
         seed: unit.seed,
-        fold: unit.task.fold,
-        network: format!("{} ({})", recipe.network.name, recipe.network.twin),
+        fold: unit.fold,
+        network: format!("{} ({})", recipe.network.name, recipe.network.twin_name()),
         data: DataOrigin {
-            task: unit.task.name.clone(),
+            task: unit.task.to_string(),
             name: data.name.clone(),
             checksum: data.checksum.clone(),
             origin: data.origin.clone(),

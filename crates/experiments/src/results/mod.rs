@@ -73,7 +73,7 @@ pub struct Row {
     /// Seed of everything random.
     pub seed: u64,
     /// Fold held out.
-    pub fold: Option<u32>,
+    pub fold: Option<u8>,
     /// Network's name and precision, in words.
     pub network: String,
     /// Data behind the number.
@@ -84,7 +84,7 @@ pub struct Row {
     pub attack: String,
     /// How the attack is meant.
     pub role: Option<Role>,
-    /// Norm of the perturbation, if the attack's text names one.
+    /// Norm of the perturbation.
     pub norm: Option<String>,
     /// Largest perturbation; 0 without an attack.
     pub eps: f64,
@@ -126,7 +126,7 @@ pub struct Row {
 
 impl Row {
     /// Rows of one run replace each other as a whole.
-    fn run(&self) -> (Profile, &str, u64, Option<u32>) {
+    fn run(&self) -> (Profile, &str, u64, Option<u8>) {
         (self.profile, &self.recipe, self.seed, self.fold)
     }
 

@@ -1,6 +1,8 @@
 //! Rough durations for `--dry-run`: multiply-accumulates over a rate measured once on two cores.
+use attacks::Attack;
+
 use crate::pipeline::NetworkCard;
-use crate::recipe::Recipe;
+use crate::recipe::{AttackPart, Recipe};
 
 /// Multiply-accumulates per second and thread of training in float, measured on `stq_image_s`.
 const TRAIN_RATE: f64 = 28e9;
@@ -28,13 +30,31 @@ impl<'a> Estimate<'a> {
 
     pub(super) fn train(&self, samples: usize) -> f64 {
         let epochs = f64::from(self.recipe.schedule.epochs);
-        let every = self.recipe.jacobian.iter().map(|term| f64::from(term.every)).reduce(f64::min);
+        let every = self.recipe.jacobian.iter().map(|term| term.every as f64).reduce(f64::min);
         let factor = every.map_or(1.0, |every| 1.0 + (JACOBIAN_FACTOR - 1.0) / every);
         samples as f64 * epochs * self.macs * STEP_PASSES * factor / (TRAIN_RATE * self.threads)
     }
 
     pub(super) fn forward(&self, samples: usize, passes: f64) -> f64 {
         samples as f64 * passes * self.macs / (FORWARD_RATE * self.threads)
+    }
+
+    /// An attack on `samples` samples at all its sizes, if none of them gives in early.
+    pub(super) fn attack(&self, part: &AttackPart, samples: usize) -> f64 {
+        let gradients = |steps: usize| steps as f64 * STEP_PASSES;
+        let passes = match &part.attack {
+            Attack::Fgsm(_) => gradients(1),
+            Attack::Bim(a) => gradients(a.steps),
+            Attack::Mim(a) => gradients(a.steps),
+            Attack::Pgd(a) => gradients(a.steps * a.restarts),
+            Attack::Apgd(a) => gradients(a.steps * a.restarts),
+            Attack::ApgdTargeted(a) => gradients(a.steps * a.restarts * a.targets),
+            Attack::Square(a) => (a.queries * a.restarts) as f64,
+            Attack::Noise(a) => a.draws as f64,
+            #[allow(unreachable_patterns, reason = "attacks grow; a guess is enough here")]
+            _ => 1000.0,
+        };
+        self.forward(samples, passes * part.eps.len() as f64)
     }
 
     pub(super) fn audit(&self, samples: usize) -> f64 {

@@ -1,4 +1,5 @@
 //! The plan of a study: every stage of every run with its key, made before anything is computed.
+use datasets::Task;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use super::shard::Shard;
 use super::store::{EntryId, Lookup, Store};
 use super::{Options, Stage};
 use crate::error::StudyError;
-use crate::pipeline::{DataCard, Engine, Job, NetworkCard, Task};
+use crate::pipeline::{DataCard, Engine, Job, NetworkCard};
 use crate::recipe::{AttackPart, Recipe};
 
 /// One line of a plan: a stage of one run.
@@ -48,8 +49,10 @@ pub struct Unit {
     pub steps: Vec<Step>,
     /// Seed of everything random.
     pub seed: u64,
-    /// Task and fold.
+    /// Task asked for.
     pub task: Task,
+    /// Fold held out.
+    pub fold: Option<u8>,
     /// The data found.
     pub data: DataCard,
     /// The network to train.
@@ -61,7 +64,7 @@ pub struct Unit {
 impl Unit {
     /// The job as engines see it.
     pub fn job(&self) -> Job<'_> {
-        Job { recipe: &self.recipe, task: &self.task, data: &self.data, seed: self.seed }
+        Job { recipe: &self.recipe, task: self.task, data: &self.data, seed: self.seed }
     }
 
     /// Steps of one stage.
@@ -105,7 +108,7 @@ impl Plan {
             if let Some(seed) = options.seed {
                 recipe.seeds = vec![seed];
             }
-            let folds: Vec<Option<u32>> = match recipe.dataset.folds.as_slice() {
+            let folds: Vec<Option<u8>> = match recipe.dataset.folds.as_slice() {
                 [] => vec![None],
                 folds => folds.iter().copied().map(Some).collect(),
             };
@@ -132,15 +135,17 @@ fn unit(
     options: &Options,
     recipe: &Recipe,
     name: &str,
-    fold: Option<u32>,
+    fold: Option<u8>,
     seed: u64,
 ) -> Result<Unit, StudyError> {
     let dataset = &recipe.dataset;
-    let task = Task { name: dataset.task.clone(), fallback: dataset.fallback.clone(), fold };
+    let task = fold.map_or(dataset.task, |fold| Task::SpeechCommands5Fold { fold });
     let data = engine.data(&task)?;
-    let network = engine.network(&Job { recipe, task: &task, data: &data, seed })?;
-    let mut unit =
-        Unit { name: name.to_owned(), steps: Vec::new(), seed, task, data, network, recipe: recipe.clone() };
+    let network = engine.network(&Job { recipe, task, data: &data, seed })?;
+    let (name, recipe) = (name.to_owned(), recipe.clone());
+    let mut unit = Unit { name, steps: Vec::new(), seed, task, fold, data, network, recipe };
+    let recipe = &unit.recipe;
+    let dataset = &recipe.dataset;
     let estimate = Estimate::new(recipe, &unit.network);
     let mut steps = Vec::new();
     let mut add = |stage, attack: Option<(String, Shard, &[u32])>, inputs: Value, seconds: f64| {
@@ -159,7 +164,9 @@ fn unit(
     let data_key = add(Stage::Data, None, json!({"data": data.name, "checksum": data.checksum}), 0.0)?;
     let train_samples = dataset.train_samples.map_or(data.counts[0], |n| n.min(data.counts[0]));
     let train_inputs = json!({
-        "data": data_key, "train_samples": train_samples, "network": unit.network.description,
+        "data": data_key, "train_samples": train_samples,
+        "validation_samples": dataset.validation_samples, "network": unit.network.description,
+        "sensitivity": recipe.network.sensitivity,
         "jacobian": recipe.jacobian, "optimizer": recipe.optimizer, "schedule": recipe.schedule,
         "augmentation": recipe.augmentation, "seed": seed,
     });
@@ -170,7 +177,7 @@ fn unit(
     let shard = options.shard.unwrap_or(Shard::WHOLE);
     let mut attack_keys = Vec::new();
     for attack in &recipe.attacks {
-        let (form, passes) = engine.attack_form(&attack.attack)?;
+        let form = attack.attack.to_string();
         let selection = unit.attack_selection(attack);
         let inputs = json!({
             "train": train, "attack": form, "seed": seed, "samples": digest_ids(&selection),
@@ -178,11 +185,14 @@ fn unit(
             "headline": attack.headline_eps(),
         });
         let here = shard.take(&selection);
-        let seconds = estimate.forward(here.len(), passes as f64 * attack.eps.len() as f64);
+        let seconds = estimate.attack(attack, here.len());
         attack_keys.push(add(Stage::Attack, Some((form, shard, &here)), inputs, seconds)?);
     }
     let audited = unit.audit_selection();
-    let audit_inputs = json!({"train": train, "attacks": attack_keys, "samples": digest_ids(&audited), "seed": seed});
+    let audit_inputs = json!({
+        "train": train, "attacks": attack_keys, "samples": digest_ids(&audited), "seed": seed,
+        "steps": recipe.evaluate.audit_steps, "queries": recipe.evaluate.audit_queries,
+    });
     add(Stage::Audit, None, audit_inputs, estimate.audit(audited.len()))?;
     add(Stage::Deploy, None, clean_inputs, estimate.forward(clean.len(), 2.0))?;
     unit.steps = steps;

@@ -15,7 +15,7 @@ use crate::report;
 use crate::results::{Results, gather};
 
 /// Samples attacked between two saves.
-const CHUNK: usize = 100;
+const CHUNK: usize = 128;
 /// Adversarial examples kept to be shown.
 const EXAMPLES: usize = 8;
 
@@ -221,7 +221,7 @@ impl<'a> Study<'a> {
     }
 
     /// What the audit knows of the attacks, which must be complete.
-    fn evidence(&self, unit: &Unit) -> Result<Vec<Evidence>, StudyError> {
+    fn evidence<'u>(&self, unit: &'u Unit) -> Result<Vec<Evidence<'u>>, StudyError> {
         let mut evidence = Vec::new();
         for (step, attack) in unit.steps_of(Stage::Attack).zip(&unit.recipe.attacks) {
             let selection = unit.attack_selection(attack);
@@ -229,11 +229,7 @@ impl<'a> Study<'a> {
             if records.len() < selection.len() {
                 return Err(StudyError::PartsMissing { present: records.len(), expected: selection.len() });
             }
-            for (i, eps) in attack.eps.iter().enumerate() {
-                let correct = records.iter().filter(|r| r.outcomes.get(i).is_some_and(|o| o.robust)).count();
-                let attack = step.attack.clone().unwrap_or_default();
-                evidence.push(Evidence { attack, eps: eps.value(), samples: records.len(), correct });
-            }
+            evidence.push(Evidence { attack, records });
         }
         Ok(evidence)
     }

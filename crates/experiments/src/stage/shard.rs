@@ -90,7 +90,7 @@ mod tests {
             id,
             label: 1,
             predicted: 1,
-            outcomes: vec![Outcome { eps: 0.1, robust: id % 3 == 0, queries: u64::from(id), distance: None }],
+            outcomes: vec![Outcome { eps: 0.1, predicted: 1, queries: u64::from(id), gradients: 0, distance: 0.1 }],
             example: None,
         }
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn parts_that_disagree_are_refused() {
         let mut other = record(3);
-        other.outcomes[0].robust = !other.outcomes[0].robust;
+        other.outcomes[0].predicted = 0;
         assert!(merge_parts(&[3], [vec![record(3)], vec![other]]).is_err());
     }
 

@@ -1,0 +1,162 @@
+//! What can be typed.
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use experiments::recipe::Profile;
+use experiments::stage::{Shard, Stage};
+
+/// Train, audit and ship tiny networks with ternary weights.
+#[derive(Debug, Parser)]
+#[command(name = "ternion", version, about, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the study: data, train, evaluate, attack, audit, deploy, report
+    Reproduce(ReproduceArgs),
+    /// Make the report again from results.jsonl
+    Report(ReportArgs),
+    /// Look at the data the study runs on
+    Data(DataArgs),
+    /// List what recipes can name: recipes, networks, quantizers, attacks, tasks
+    Knobs,
+}
+
+/// Every stage is cached under OUT/cache, keyed by all it depends on: what is there is not computed again, and an
+/// interrupted run continues where it stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ternion reproduce                                  the study in small (quick on real data, else smoke)
+  ternion reproduce --profile full --data ~/data     the study at the paper's size; can be interrupted
+  ternion reproduce --recipe stq_image_s --dry-run   what one recipe would run, and for how long
+  ternion reproduce --only attack --shard 0/4        a quarter of the attacks; other machines do the rest
+  ternion reproduce --recipe mine.toml --json        a recipe of one's own, events as JSON lines
+
+Exit codes: 0 done, 1 a stage failed, 2 wrong usage.")]
+pub(crate) struct ReproduceArgs {
+    /// How much to run; quick by default, smoke if only embedded data is there
+    #[arg(long, value_enum)]
+    pub(crate) profile: Option<ProfileArg>,
+    /// Recipe file or name of a built-in recipe; may be repeated; all of the profile's by default
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) recipe: Vec<String>,
+    /// Folder with the datasets in their official layouts; then $TERNION_DATA and the user's cache are searched
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Folder for cache, results and report
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub(crate) out: PathBuf,
+    /// One seed instead of the recipes' own
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Run only these stages; what they need must be cached
+    #[arg(long, value_name = "STAGE", num_args = 1.., value_delimiter = ',')]
+    pub(crate) only: Vec<Stage>,
+    /// Attack only samples i modulo n; parts are merged in any order
+    #[arg(long, value_name = "i/n")]
+    pub(crate) shard: Option<Shard>,
+    /// Print stages, keys, what is cached and an estimate, and stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Plan and events as JSON lines on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Threads; results do not depend on it
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Folder with results.jsonl
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub(crate) out: PathBuf,
+    /// Show the rows of this profile; the largest there is by default
+    #[arg(long, value_enum)]
+    pub(crate) profile: Option<ProfileArg>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    #[command(subcommand)]
+    pub(crate) action: DataAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataAction {
+    /// List the tasks, where their files are looked for and whether they are there
+    List(DataPlace),
+    /// Load every task that is there and check its files
+    Verify(DataPlace),
+    /// Describe one task: splits, classes, checksum
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataPlace {
+    /// Folder with the datasets
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Task by name, such as cifar10 or speech_commands_5fold(fold=0)
+    pub(crate) task: String,
+    #[command(flatten)]
+    pub(crate) place: DataPlace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProfileArg {
+    /// Minutes, on any data: proves that every stage runs
+    Smoke,
+    /// Half an hour on two cores, on real data
+    Quick,
+    /// Hours: the study at the paper's size
+    Full,
+}
+
+impl From<ProfileArg> for Profile {
+    fn from(arg: ProfileArg) -> Self {
+        match arg {
+            ProfileArg::Smoke => Self::Smoke,
+            ProfileArg::Quick => Self::Quick,
+            ProfileArg::Full => Self::Full,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_and_shards_parse() {
+        let cli = Cli::try_parse_from([
+            "ternion", "reproduce", "--only", "train,attack", "--shard", "1/4", "--recipe", "a.toml", "b.toml",
+        ]);
+        let Command::Reproduce(args) = cli.unwrap().command else { panic!("another command") };
+        assert_eq!(args.only, [Stage::Train, Stage::Attack]);
+        assert_eq!(args.shard, Some(Shard { index: 1, count: 4 }));
+        assert_eq!(args.recipe.len(), 2);
+    }
+
+    #[test]
+    fn nonsense_is_wrong_usage() {
+        for wrong in [["--only", "bake"], ["--shard", "4/4"], ["--profile", "huge"], ["--threads", "x"]] {
+            let error = Cli::try_parse_from(["ternion", "reproduce", wrong[0], wrong[1]]).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

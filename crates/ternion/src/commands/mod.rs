@@ -1,0 +1,5 @@
+//! One file per command.
+pub(crate) mod data;
+pub(crate) mod knobs;
+pub(crate) mod report;
+pub(crate) mod reproduce;
