@@ -4,7 +4,7 @@
 //! never overlap. Tensors are placed largest first, each at the lowest offset free during its life (as TensorFlow Lite
 //! Micro's greedy planner does). The peak is at least the largest sum of sizes alive in one step, and usually equal to it.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::program::Program;
 
@@ -23,7 +23,7 @@ pub struct Lifetime {
 }
 
 /// Where the tensors lie.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// Offset of each tensor in the arena.
     pub offsets: Vec<usize>,

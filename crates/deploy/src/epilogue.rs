@@ -1,6 +1,6 @@
 //! What happens to an accumulator: the f32 epilogue of the training graph and the integer forms that replace it.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// f32 constants of one branch, one element per output channel. For accumulator `acc` (exact integer) of channel `c`:
 ///
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// This is the order of `qnn`'s inference graph: `scale = weight_scale * input_step` rounded to f32, then the bias, then
 /// the affine form of batch normalisation, which `kernels::channel::affine` computes with a fused multiply-add.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Affine {
     /// Real value of one accumulator unit.
     pub scale: Vec<f32>,
@@ -23,7 +23,7 @@ pub struct Affine {
 }
 
 /// Batch normalisation in the inference phase as `y * a + b`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Norm {
     /// `gamma * (1 / sqrt(variance + eps))`
     pub a: Vec<f32>,
@@ -75,7 +75,7 @@ impl ChannelAffine {
 
 /// The grid activations are rounded to: `code = clamp(round_half_even(value * 2^shift), 0, max)`.
 /// `quantized_relu(bits, integer)` has `shift = bits - integer` and `max = 2^bits - 1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CodeGrid {
     /// Codes per unit, as a power of two.
     pub shift: i8,
@@ -110,7 +110,7 @@ pub fn residual_f32(acc: [i32; 2], channels: &[ChannelAffine; 2], grid: CodeGrid
 }
 
 /// Integer epilogue of one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntegerEpilogue {
     /// `clamp((acc * multiplier + offset) >> shift, 0, max)` in 64 bits; the rounding constant is part of the offset.

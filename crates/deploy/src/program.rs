@@ -4,13 +4,13 @@
 //! `i32`. Batch normalisation, bias, scales and the activation quantizer have become one epilogue per channel.
 
 use qnn::InputGrid;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::DeployError;
 use crate::epilogue::{Affine, CodeGrid, IntegerEpilogue};
 
 /// A lowered network for one sample; tensor 0 is its input.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Program {
     /// Name of the network.
     pub name: String,
@@ -27,7 +27,7 @@ pub struct Program {
 }
 
 /// One activation tensor `[h, w, c]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tensor {
     /// Layer that puts it out, or `input`.
     pub name: String,
@@ -44,7 +44,7 @@ pub struct Tensor {
 }
 
 /// Type of an activation tensor's elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Element {
     /// Codes.
@@ -64,7 +64,7 @@ impl Element {
 }
 
 /// One step of a program.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
     /// Layer it stands for: the activation, pool or logits layer.
     pub name: String,
@@ -73,7 +73,7 @@ pub struct Step {
 }
 
 /// What a step computes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepOp {
     /// One branch, or the sum of two, through an epilogue to codes.
@@ -114,7 +114,7 @@ pub enum StepOp {
 }
 
 /// One source of accumulators.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Branch {
     /// Layer it stands for.
     pub name: String,
@@ -127,7 +127,7 @@ pub struct Branch {
 }
 
 /// From a tensor to accumulators.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Linear {
     /// The codes themselves, minus the zero point: a shortcut.
@@ -191,7 +191,7 @@ impl Linear {
 }
 
 /// Weight codes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Weights {
     /// -1, 0 and 1.
@@ -215,7 +215,7 @@ impl Weights {
 }
 
 /// From accumulators to codes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Epilogue {
     /// Fixed point or thresholds, one per channel, proved equal to the f32 epilogue of the one branch.
@@ -226,7 +226,7 @@ pub enum Epilogue {
 }
 
 /// Sizes of a convolution, depthwise convolution or pool of one sample.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Window {
     /// Input rows.
     pub in_h: usize,

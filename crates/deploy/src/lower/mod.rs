@@ -13,7 +13,7 @@ mod kernel;
 mod pool;
 
 use qnn::network::{Layer, LayerOp, LayerShape, Network};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::DeployError;
 use crate::program::{Branch, Element, Program, Step, StepOp, Tensor};
@@ -32,7 +32,7 @@ impl Weights for qnn::Model {
 }
 
 /// A lowered network and what was proved about it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Lowered {
     /// The integer program.
     pub program: Program,

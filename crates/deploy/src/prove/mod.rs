@@ -9,7 +9,7 @@
 mod multiplier;
 mod steps;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::DeployError;
 use crate::epilogue::{ChannelAffine, CodeGrid, IntegerEpilogue, epilogue_f32};
@@ -18,7 +18,7 @@ use crate::program::{Branch, Tensor};
 pub use steps::Steps;
 
 /// What was proved for one layer or a whole program.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EquivalenceReport {
     /// Channels whose integer epilogue was proved equal to the f32 epilogue.
     pub channels: u64,

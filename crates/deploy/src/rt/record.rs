@@ -91,6 +91,10 @@ pub(super) enum Form<'a> {
     Float,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack for one step; boxing would need an allocator"
+)]
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Record<'a> {
     Codes {
