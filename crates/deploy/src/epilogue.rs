@@ -32,7 +32,7 @@ pub struct Norm {
 }
 
 /// [`Affine`] of one channel.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ChannelAffine {
     /// Real value of one accumulator unit.
     pub scale: f32,
@@ -110,7 +110,7 @@ pub fn residual_f32(acc: [i32; 2], channels: &[ChannelAffine; 2], grid: CodeGrid
 }
 
 /// Integer epilogue of one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IntegerEpilogue {
     /// `clamp((acc * multiplier + offset) >> shift, 0, max)` in 64 bits; the rounding constant is part of the offset.
@@ -129,6 +129,15 @@ pub enum IntegerEpilogue {
         /// Sorted; one per code above 0.
         at: Vec<i32>,
     },
+    /// The f32 operations themselves, which [`crate::rt`] computes in integer arithmetic. With 8-bit weights accumulators
+    /// lie closer together than f32 values, whose rounding then moves steps off any line; this takes 16 bytes where 255
+    /// thresholds take 1020.
+    Float {
+        /// Constants of the channel.
+        channel: ChannelAffine,
+        /// Codes per unit, as a power of two.
+        shift: i8,
+    },
 }
 
 impl IntegerEpilogue {
@@ -144,6 +153,7 @@ impl IntegerEpilogue {
                 let u = if *falling { acc.wrapping_neg() } else { acc };
                 at.partition_point(|&t| t <= u) as u8
             }
+            Self::Float { channel, shift } => epilogue_f32(acc, channel, CodeGrid { shift: *shift, max }),
         }
     }
 }

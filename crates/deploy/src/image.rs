@@ -157,7 +157,7 @@ impl Writer {
     /// Writes the table of integer epilogues and the thresholds it points to; returns its place.
     fn integer(&mut self, channels: &[IntegerEpilogue]) -> usize {
         let (mut multipliers, mut offsets, mut shifts) = (Vec::new(), Vec::new(), Vec::new());
-        let table = self.data.len() + 4 * channels.iter().map(threshold_count).sum::<usize>();
+        let table = self.data.len() + channels.iter().map(apart).sum::<usize>();
         for (c, channel) in channels.iter().enumerate() {
             match channel {
                 IntegerEpilogue::Multiplier { multiplier, offset, shift } => {
@@ -172,6 +172,17 @@ impl Writer {
                     self.fixups.push(Fixup::Table { at: place, target: self.data.len() });
                     shifts.push(if *falling { rt::kind::FALLING } else { rt::kind::RISING });
                     self.data.extend(at.iter().flat_map(|t| t.to_le_bytes()));
+                }
+                IntegerEpilogue::Float { channel, .. } => {
+                    multipliers.extend([0; 4]);
+                    offsets.extend([0; 8]);
+                    let place = table + 4 * channels.len() + 8 * c;
+                    self.fixups.push(Fixup::Table { at: place, target: self.data.len() });
+                    shifts.push(rt::kind::FLOAT);
+                    // Adding 0 and multiplying by 1 change nothing, so what is absent needs no flag.
+                    let (a, b) = channel.norm.unwrap_or((1.0, 0.0));
+                    let constants = [channel.scale, channel.bias.unwrap_or(0.0), a, b];
+                    self.data.extend(constants.iter().flat_map(|v| v.to_le_bytes()));
                 }
             }
         }
@@ -205,9 +216,11 @@ impl Writer {
     }
 }
 
-fn threshold_count(channel: &IntegerEpilogue) -> usize {
+/// Bytes of a channel's epilogue outside the table.
+fn apart(channel: &IntegerEpilogue) -> usize {
     match channel {
         IntegerEpilogue::Multiplier { .. } => 0,
-        IntegerEpilogue::Thresholds { at, .. } => at.len(),
+        IntegerEpilogue::Thresholds { at, .. } => 4 * at.len(),
+        IntegerEpilogue::Float { .. } => 16,
     }
 }

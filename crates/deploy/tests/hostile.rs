@@ -45,7 +45,7 @@ fn try_run(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_bytes(mut bytes in prop::collection::vec(any::<u8>(), 0..600), dress in any::<bool>()) {

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Random, random_model, simulate, small_networks};
 use deploy::rt::Image;
-use deploy::{arena, image, lower};
+use deploy::{Engine, EquivalenceReport, arena, image, lower};
 use qnn::InputGrid;
 
 const WEIGHTS: [&str; 4] = [
@@ -35,8 +35,10 @@ fn argmax(logits: &[f32]) -> usize {
 
 #[test]
 fn images_compute_what_the_graph_computes() {
+    let mut total = EquivalenceReport::default();
     for_all_networks(|model, seed| {
         let lowered = lower(&model.network, &model).unwrap();
+        total.add(&lowered.report);
         let bytes = image::write_image(&lowered.program).unwrap();
         let image = Image::parse(&bytes).unwrap();
         let mut r = Random(seed);
@@ -58,6 +60,8 @@ fn images_compute_what_the_graph_computes() {
             }
         }
     });
+    println!("{total}");
+    assert!(total.multipliers > 1000 && total.mismatches == 0);
 }
 
 #[test]
@@ -83,4 +87,39 @@ fn the_planned_peak_is_what_runs() {
         let touched = (0..plan.peak).rev().find(|&i| arenas[0][i] == arenas[1][i]).unwrap();
         assert!(touched + arena::ALIGN >= plan.peak, "touched {touched} of {}", plan.peak);
     });
+}
+
+#[test]
+fn every_form_of_epilogue_runs_alike_on_host_and_device() {
+    // Biases so large that f32 rounds whole runs of accumulators together: no line has such steps.
+    for (activations, wanted) in [("quantized_relu(4, 9)", "thresholds"), ("quantized_relu(8, 13)", "float")]
+    {
+        let network =
+            small_networks(WEIGHTS[1], activations, InputGrid { scale: 1.0, zero_point: 3 }).swap_remove(0);
+        let mut model = random_model(network, 6);
+        let mut set = |name: &str, value: f32| {
+            let index = model.index_of(name).unwrap();
+            model.params[index].values.iter_mut().step_by(2).for_each(|v| *v = value);
+        };
+        set("c1/bias", 3e7);
+        set("c1_bn/moving_mean", 3e7);
+        set("c1_bn/moving_variance", 1.0);
+        let lowered = lower(&model.network, &model).unwrap();
+        let first = &lowered.layers[0].1;
+        let used = if wanted == "float" { first.float_in_integers } else { first.thresholds };
+        assert!(used >= 2 && first.multipliers >= 1, "{activations}: {first}");
+        let bytes = image::write_image(&lowered.program).unwrap();
+        let device = Image::parse(&bytes).unwrap();
+        let engine = Engine::new(lowered.program).unwrap();
+        let codes = Random(3).codes(engine.program().input_len());
+        let (mut host, mut logits) = (vec![0; 5], vec![0; 5]);
+        engine.logits(&codes, 1, &mut host).unwrap();
+        device.run(&codes, &mut vec![0; device.arena_bytes], &mut logits).unwrap();
+        assert_eq!(host, logits);
+        let outputs = simulate(&model, &codes);
+        let (expected, ..) = outputs[2].codes.as_ref().unwrap();
+        let trace: Vec<u8> = engine.trace(&codes).unwrap()[1].iter().map(|&c| c as u8).collect();
+        assert_eq!(&trace, expected);
+        assert!(trace.iter().filter(|&&c| c > 0).count() > 20, "the layer says something");
+    }
 }

@@ -46,7 +46,7 @@ struct Lines {
     multiplier: Vec<i64>,
     offset: Vec<i64>,
     shift: Vec<u8>,
-    /// Channels with thresholds.
+    /// Channels without a multiplier.
     others: Vec<(usize, IntegerEpilogue)>,
 }
 
@@ -63,7 +63,7 @@ impl Prepared {
                     IntegerEpilogue::Multiplier { multiplier, offset, shift } => {
                         (*multiplier, *offset, *shift)
                     }
-                    IntegerEpilogue::Thresholds { .. } => {
+                    IntegerEpilogue::Thresholds { .. } | IntegerEpilogue::Float { .. } => {
                         lines.others.push((c, channel.clone()));
                         (0, 0, 0)
                     }

@@ -176,6 +176,7 @@ fn step_tables(op: &StepOp) -> u64 {
             let bytes = |c: &IntegerEpilogue| match c {
                 IntegerEpilogue::Multiplier { .. } => 13,
                 IntegerEpilogue::Thresholds { at, .. } => 13 + 4 * at.len() as u64,
+                IntegerEpilogue::Float { .. } => 13 + 16,
             };
             channels.iter().map(bytes).sum()
         }

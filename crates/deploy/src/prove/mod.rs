@@ -28,10 +28,10 @@ pub struct EquivalenceReport {
     pub evaluations: u64,
     /// Channels with a multiplier.
     pub multipliers: u64,
-    /// Channels with thresholds, because no multiplier has the same steps.
+    /// Channels with thresholds, because no multiplier has the same steps and there are few codes.
     pub thresholds: u64,
-    /// Channels of residual sums and logits, which compute the f32 operations in integer arithmetic: equal by
-    /// construction, for every pair of accumulators.
+    /// Channels that compute the f32 operations in integer arithmetic and so are equal by construction, for every
+    /// accumulator or pair of them: residual sums, logits, and channels of many codes no multiplier fits.
     pub float_in_integers: u64,
     /// Accumulators at which the two differ. Lowering fails unless it is 0.
     pub mismatches: u64,
@@ -127,8 +127,11 @@ pub fn prove_residual(
     Ok(EquivalenceReport { float_in_integers: 1, ..Default::default() })
 }
 
+/// Thresholds take 4 bytes each, the f32 constants of a channel 16: beyond 4-bit codes the constants are worth their time.
+const MOST_THRESHOLDS: u8 = 15;
+
 /// Finds an integer epilogue equal to the f32 epilogue of `channel` on the accumulators `low..=high` and proves it:
-/// a multiplier if there is one, else thresholds. `place` is the layer and channel, for errors.
+/// a multiplier if there is one, else thresholds for codes of up to 4 bits, else the f32 operations in integers. `place` is the layer and channel, for errors.
 pub fn prove_channel(
     channel: &ChannelAffine,
     grid: CodeGrid,
@@ -152,6 +155,10 @@ pub fn prove_channel(
         Some(form) => {
             report.multipliers = 1;
             form
+        }
+        None if grid.max > MOST_THRESHOLDS => {
+            report.float_in_integers = 1;
+            IntegerEpilogue::Float { channel: *channel, shift: grid.shift }
         }
         None => {
             report.thresholds = 1;

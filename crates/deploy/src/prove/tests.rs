@@ -67,14 +67,18 @@ fn overflow_to_infinity_is_refused() {
 }
 
 #[test]
-fn steps_no_line_has_become_thresholds() {
+fn steps_no_line_has_become_thresholds_or_floats() {
     // A bias so large that f32 rounds whole runs of accumulators together.
     let channel = ChannelAffine { scale: 1.0, bias: Some(5e8), norm: Some((1.0, -5e8)) };
-    let grid = CodeGrid { shift: 0, max: 255 };
-    let (form, report) = prove_channel(&channel, grid, (-1000, 1000), ("l", 0)).unwrap();
-    assert!(matches!(form, IntegerEpilogue::Thresholds { .. }), "{form:?}");
-    assert_eq!((report.thresholds, report.multipliers), (1, 0));
-    for acc in -1000..=1000 {
-        assert_eq!(form.code(acc, 255), epilogue_f32(acc, &channel, grid));
+    for (shift, max) in [(-5, 15), (0, 255)] {
+        let grid = CodeGrid { shift, max };
+        let (form, report) = prove_channel(&channel, grid, (-1000, 1000), ("l", 0)).unwrap();
+        let few = max == 15;
+        assert_eq!(matches!(form, IntegerEpilogue::Thresholds { .. }), few, "{form:?}");
+        assert_eq!((report.thresholds, report.float_in_integers), (u64::from(few), u64::from(!few)));
+        assert_eq!(report.multipliers, 0);
+        for acc in -1000..=1000 {
+            assert_eq!(form.code(acc, max), epilogue_f32(acc, &channel, grid));
+        }
     }
 }

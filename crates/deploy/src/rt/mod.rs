@@ -14,7 +14,7 @@ mod run;
 
 /// Bytes that tell records and channels apart, as the writer needs them.
 pub(crate) mod kind {
-    pub(crate) use super::record::{CODES, FALLING, LOGITS, MAX_POOL, RISING, SUM_POOL};
+    pub(crate) use super::record::{CODES, FALLING, FLOAT, LOGITS, MAX_POOL, RISING, SUM_POOL};
 }
 
 pub use format::{HEADER_BYTES, Image, MAGIC, VERSION, checksum};

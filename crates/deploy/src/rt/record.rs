@@ -16,7 +16,8 @@
 //! kernel's other axes; a row of trits is digits trit + 1, earliest lowest, four to a byte.
 //!
 //! The table of form 0 is, per channel, `i32` multipliers, then `i64` offsets, then `u8` shifts. A shift of 0x80 or 0x81
-//! (falling) marks a channel with thresholds: the multiplier is their number and the offset their place in the image.
+//! (falling) marks a channel with thresholds: the multiplier is their number and the offset their place in the image. 0x82
+//! marks a channel whose f32 scale, bias, a and b (absent ones 0, 1 and 0) lie at the offset.
 
 use super::ImageError;
 use super::bytes::{Reader, i32_at, i64_at, slice};
@@ -29,6 +30,8 @@ pub(crate) const LOGITS: u8 = 4;
 /// Shift bytes that mark thresholds.
 pub(crate) const RISING: u8 = 0x80;
 pub(crate) const FALLING: u8 = 0x81;
+/// Shift byte that marks f32 constants.
+pub(crate) const FLOAT: u8 = 0x82;
 /// Largest fixed-point shift.
 const MAX_SHIFT: u8 = 62;
 
@@ -353,6 +356,12 @@ impl Form<'_> {
                     let at = usize::try_from(i64_at(offsets, c)).ok();
                     if at.and_then(|at| slice(image, at, 4 * usize::from(max))).is_none() {
                         return Err("thresholds leave the image");
+                    }
+                }
+                FLOAT => {
+                    let at = usize::try_from(i64_at(offsets, c)).ok();
+                    if at.and_then(|at| slice(image, at, 16)).is_none() {
+                        return Err("f32 constants leave the image");
                     }
                 }
                 _ => return Err("a shift is out of range"),

@@ -1,7 +1,7 @@
 //! Running an image.
 
 use super::bytes::{i32_at, i64_at};
-use super::record::{Affine, Branch, FALLING, Form, RISING, Record, Window};
+use super::record::{Affine, Branch, FALLING, FLOAT, Form, RISING, Record, Window};
 use super::{Image, ImageError, float};
 
 impl Image<'_> {
@@ -41,7 +41,7 @@ impl Image<'_> {
                         }
                         (form, _) => {
                             for (at, out) in outputs {
-                                *out = form.code(first.accumulator(x, at), at.2, max);
+                                *out = form.code(first.accumulator(x, at), at.2, shift, max);
                             }
                         }
                     }
@@ -114,7 +114,7 @@ impl Branch<'_> {
 
 impl Form<'_> {
     #[inline(always)]
-    fn code(&self, acc: i32, c: usize, max: u8) -> u8 {
+    fn code(&self, acc: i32, c: usize, grid: i32, max: u8) -> u8 {
         let Self::Integer { multipliers, offsets, shifts, image } = self else { return 0 };
         let (multiplier, offset) = (i64::from(i32_at(multipliers, c)), i64_at(offsets, c));
         match shifts[c] {
@@ -128,6 +128,12 @@ impl Form<'_> {
                     if i32_at(table, middle) <= u { low = middle + 1 } else { high = middle }
                 }
                 low as u8
+            }
+            FLOAT => {
+                let table = &image[offset as usize..];
+                let [scale, bias, a, b] = [0, 1, 2, 3].map(|i| i32_at(table, i) as u32);
+                let y = float::fma(float::fma(float::from_i32(acc), scale, 0), float::ONE, bias);
+                float::to_code(float::fma(y, a, b), grid, max)
             }
             shift => {
                 let v = i64::from(acc).wrapping_mul(multiplier).wrapping_add(offset) >> shift;
