@@ -50,6 +50,7 @@ fn main() -> Result<(), QnnError> {
             label_smoothing: 0.0,
             clip_norm: None,
             patience: None,
+            recalibrate: 0,
             seed: 1,
         };
         let mut trainer = Trainer::new(model.clone(), config, Vec::new())?;

@@ -53,6 +53,7 @@ fn config(optimizer: Optimizer, rate: f64) -> TrainConfig {
         label_smoothing: 0.02,
         clip_norm: Some(5.0),
         patience: None,
+        recalibrate: 8,
         seed: 11,
     }
 }

@@ -22,6 +22,9 @@ use crate::recipe::{AttackPart, Role, SensitivityPart};
 /// Samples per model call.
 const BATCH: usize = 128;
 
+/// Batches from which batch normalisation is estimated anew when kernels are sampled in training.
+const RECALIBRATION_BATCHES: usize = 32;
+
 /// The real engine. It keeps the datasets it has loaded and the last model it has used.
 pub struct Pipeline {
     search: DataSearch,
@@ -327,8 +330,9 @@ impl Engine for Pipeline {
         tick: Tick<'_>,
     ) -> Result<Deployment, StudyError> {
         let selected = Selected::new(&*self.dataset(&job.task)?, ids)?;
-        let expected = self.with_model(model, |m| predict(&mut m.0, &selected.x, &|_, _, _| ()))?;
         let model = Model::load(model).map_err(StudyError::work(format!("reading {}", model.display())))?;
+        let mut predictor = Predictor::for_codes(&model).map_err(StudyError::work("compiling"))?;
+        let expected = predict(&mut predictor, &selected.x, &|_, _, _| ())?;
         super::deployment::deploy(&model, &selected, &expected, work, tick)
     }
 }
@@ -345,6 +349,8 @@ fn fit(
     let (recipe, schedule) = (job.recipe, &job.recipe.schedule);
     let context = || StudyError::work(format!("training {}", recipe.name));
     let model = Model::new(network, job.seed).map_err(context())?;
+    let mut kernels = model.network.layers.iter().filter_map(|layer| qnn::kernel_quantizer(&layer.op));
+    let sampled = kernels.any(qtensor::Quantizer::is_stochastic);
     let config = TrainConfig {
         batch: schedule.batch,
         epochs,
@@ -354,6 +360,7 @@ fn fit(
         label_smoothing: schedule.label_smoothing,
         clip_norm: schedule.clip_norm,
         patience: schedule.patience,
+        recalibrate: if sampled { RECALIBRATION_BATCHES } else { 0 },
         seed: job.seed,
     };
     let penalty = |p: &jacreg::JacobianPenalty| Box::new(p.clone()) as Box<dyn Penalty>;

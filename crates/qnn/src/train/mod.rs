@@ -3,6 +3,7 @@
 mod fit;
 mod optimizer;
 mod penalty;
+mod recalibrate;
 mod step;
 
 pub use fit::{EpochRecord, Event, FitOutcome, fit};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::QnnError;
 use crate::graph::RunKey;
 use crate::model::Model;
+use recalibrate::MomentsGraph;
 use step::{StepGraph, StepInputs};
 
 /// Labelled samples, as training and evaluation see them.
@@ -56,6 +58,11 @@ pub struct TrainConfig {
     /// Stop after this many epochs without a better validation accuracy.
     #[serde(default)]
     pub patience: Option<u32>,
+    /// After every epoch, estimate the moving statistics of batch normalisation anew from this many batches with the
+    /// kernels of the inference phase; 0 keeps the running averages. Stochastic quantizers need it: statistics gathered
+    /// from sampled kernels do not fit the deterministic ones.
+    #[serde(default)]
+    pub recalibrate: usize,
     /// Seed of initial weights, batch order, quantizer draws, dropout and projections.
     pub seed: u64,
 }
@@ -83,6 +90,7 @@ pub struct Trainer {
     epoch: u32,
     plain: Option<StepGraph>,
     penalised: Option<StepGraph>,
+    moments: Option<MomentsGraph>,
     x: Vec<f32>,
     labels: Vec<u8>,
     target: Vec<f32>,
@@ -113,6 +121,7 @@ impl Trainer {
             state: OptimizerState::new(&config.optimizer, &model),
             plain: plain.transpose()?,
             penalised: penalised.transpose()?,
+            moments: None,
             x: vec![0.0; config.batch * h * w * c],
             labels: vec![0; config.batch],
             target: vec![0.0; config.batch * model.network.classes],
@@ -221,11 +230,31 @@ impl Trainer {
             }
             on_step(step + 1, steps);
         }
+        self.recalibrate(samples, steps)?;
         stats.loss /= steps as f64;
         stats.accuracy /= (steps as usize * self.config.batch) as f64;
         stats.penalties.iter_mut().for_each(|p| *p /= penalised_steps.max(1) as f64);
         self.epoch += 1;
         Ok(stats)
+    }
+
+    /// Replaces the moving statistics by the mean over the first batches of the finished epoch, kernels as in inference.
+    fn recalibrate(&mut self, samples: &dyn Samples, steps: u64) -> Result<(), QnnError> {
+        let batches = self.config.recalibrate.min(steps as usize);
+        if batches == 0 {
+            return Ok(());
+        }
+        if self.moments.is_none() {
+            self.moments = Some(MomentsGraph::new(&self.model, self.config.batch)?);
+        }
+        let graph = self.moments.as_mut().expect("just built");
+        graph.start(&self.model)?;
+        for indices in self.order.chunks_exact(self.config.batch).take(batches) {
+            samples.fill(indices, u64::from(self.epoch), &mut self.x, &mut self.labels)?;
+            graph.run(&self.model, &self.x)?;
+        }
+        graph.finish(&mut self.model);
+        Ok(())
     }
 
     /// One update from the batch in the buffers; returns whether penalties took part.
