@@ -85,10 +85,12 @@ pub(crate) fn exp2i(k: i32) -> f64 {
     f64::from_bits(((k.clamp(-1022, 1023) + 1023) as u64) << 52)
 }
 
-/// QKeras' power-of-two rounding of a scale, `2^round(log2(s + eps))`; NaN for s + eps <= 0.
+/// QKeras' power-of-two rounding of a scale, `2^round(log2(s + eps))`; NaN unless s is finite.
+///
+/// A negative s, which only codes drawn against their elements' signs can cause, counts as 0 (QKeras: NaN).
 pub(crate) fn round_to_po2<T: Real>(s: T) -> T {
-    let shifted = (s + T::from_f64(EPSILON)).to_f64();
-    if !shifted.is_finite() || shifted <= 0.0 {
+    let shifted = (max(s, T::ZERO) + T::from_f64(EPSILON)).to_f64();
+    if !s.to_f64().is_finite() {
         return T::from_f64(f64::NAN);
     }
     T::from_f64(exp2i(round_even(log2(shifted)) as i32))
@@ -222,5 +224,7 @@ mod tests {
     #[test]
     fn po2_of_an_empty_channel_is_two_to_minus_23() {
         assert_eq!(round_to_po2(0.0f32), exp2i(-23) as f32);
+        assert_eq!(round_to_po2(-3.0f32), exp2i(-23) as f32);
+        assert!(round_to_po2(f32::NAN).is_nan() && round_to_po2(f32::INFINITY).is_nan());
     }
 }
