@@ -99,7 +99,7 @@ pub fn gemm<T: Real>(
 
 /// Work of one parallel block: enough to hide the cost of handing it to a thread.
 const BLOCK_MACS: usize = 1 << 21;
-/// Rows a block has at least.
-const MIN_ROWS: usize = 12;
+/// Rows a block has at least, so that panels are not fetched from memory for too few.
+const MIN_ROWS: usize = 96;
 /// Rows from which packing the right operand pays.
 const PACKING_ROWS: usize = 6;

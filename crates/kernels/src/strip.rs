@@ -52,6 +52,9 @@ impl Strip {
     }
 }
 
+/// Output pixels a block has at least, so that panels are not fetched from memory for too few.
+const MIN_PIXELS: usize = 64;
+
 /// Cuts `y` `[n, oh, ow, c]` into strips of output rows, none of which crosses an image, and calls
 /// `f(image, strip, its part of y)` for each, in parallel over
 /// fixed blocks of about `block_macs` multiply-accumulates.
@@ -63,7 +66,8 @@ pub(crate) fn strips<T: Send>(
 ) {
     let line = g.out_w * g.out_c;
     let macs = (g.macs() as usize).checked_div(g.batch * g.out_h).unwrap_or(0);
-    let block = parallel::rows_per_chunk(g.batch * g.out_h, macs, block_macs);
+    let block =
+        parallel::rows_per_chunk(g.batch * g.out_h, macs, block_macs).max(MIN_PIXELS.div_ceil(g.out_w));
     parallel::for_each_chunk(y, block * line, |i, mut y| {
         let mut row = i * block;
         while !y.is_empty() {

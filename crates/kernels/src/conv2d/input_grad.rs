@@ -24,12 +24,17 @@ pub fn input_grad<T: Real>(g: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) -> Resul
         let dy = &dy[image * size..][..size];
         let (rows, columns) = (Border::rows(g), Border::columns(g));
         let line = columns.padded * co;
-        let mut copy = Scratch::<T>::filled(rows.padded * line, T::ZERO);
-        let lines = copy[rows.before * line..].chunks_exact_mut(line);
+        // Without a border the gradient is read where it is.
+        let in_place =
+            rows.before == 0 && columns.before == 0 && columns.padded == g.out_w && rows.padded <= g.out_h;
+        let mut copy = Scratch::<T>::take(if in_place { 0 } else { rows.padded * line });
+        copy.fill(T::ZERO);
+        let lines = copy.chunks_exact_mut(line).skip(rows.before);
         for (to, from) in lines.zip(dy.chunks_exact(g.out_w * co).take(rows.kept)) {
             let kept = columns.kept * co;
             to[columns.before * co..][..kept].copy_from_slice(&from[..kept]);
         }
+        let extended = if in_place { dy } else { &copy };
         if g.kernel_h < g.stride_h || g.kernel_w < g.stride_w {
             // Some inputs meet no kernel entry.
             dx.fill(T::ZERO);
@@ -55,7 +60,7 @@ pub fn input_grad<T: Real>(g: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) -> Resul
                 column_step: g.stride_w * ci,
             };
             let runs = Runs { runs: y.taps, run_step: line, len: x.taps * co, step: 1 };
-            let left = Left { a: &copy, count: y.count * x.count, rows: from, runs };
+            let left = Left { a: extended, count: y.count * x.count, rows: from, runs };
             float::product(left, &right, Target { rows: to, add: false }, dx);
         }
     });
