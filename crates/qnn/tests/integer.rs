@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use qnn::graph::{Executor, Graph, Leaves, RunKey};
+use qnn::network::depthwise;
 use qnn::zoo::Twin;
 use qnn::{Forward, InputGrid, Model, Network, Phase, Predictor, Statistics};
 use qtensor::stream::{Purpose, normal_pair, stream};
@@ -20,13 +21,15 @@ impl Leaves<f64> for Doubles<'_> {
     }
 }
 
-/// Two quantized convolutions; the second reads codes (and so does the first, when the input is declared to be codes).
+/// Three quantized convolutions; the last two read codes (and so does the first, when the input is declared to be codes).
 fn model(twin: Twin, grid: InputGrid) -> Model {
     let q = twin.quantizers();
     let net = Network::new("two", [9, 7, 3], grid, 5)
         .conv("c1", 20, 3, 1, &q.weights)
         .bn_act("c1", &q.activations)
         .max_pool("p1", 2)
+        .then("d", depthwise([3, 3], [1, 1], true, &q.weights))
+        .bn_act("d", &q.activations)
         .conv("c2", 17, 3, 2, &q.weights)
         .bn_act("c2", &q.activations)
         .classifier(&q.weights);

@@ -24,6 +24,7 @@ pub(crate) struct KernelCodes<T> {
 enum Packed {
     Trits(Panel8),
     Bytes(Panel16),
+    Depthwise(Vec<i8>),
 }
 
 /// The integer form of one convolution node.
@@ -59,7 +60,7 @@ impl IntegerConv {
         let Op::QuantizeKernel(q, _) = &graph.nodes[kernel.index()].op else { return None };
         let grid = grid(graph, node.inputs[0])?;
         let shifted = grid.zero_point != 0;
-        if g.depthwise || q.bits() > 8 {
+        if q.bits() > 8 {
             return None;
         }
         Some(Self {
@@ -93,6 +94,8 @@ impl IntegerConv {
             match &mut self.packed {
                 Some(Packed::Trits(panel)) => panel.repack(&w.codes)?,
                 Some(Packed::Bytes(panel)) => panel.repack(&w.codes)?,
+                Some(Packed::Depthwise(codes)) => codes.copy_from_slice(&w.codes),
+                None if g.depthwise => self.packed = Some(Packed::Depthwise(w.codes.clone())),
                 None if self.trits => self.packed = Some(Packed::Trits(Panel8::conv2d(g, &w.codes)?)),
                 None => self.packed = Some(Packed::Bytes(Panel16::conv2d(g, &w.codes)?)),
             }
@@ -137,6 +140,7 @@ impl IntegerConv {
         match self.packed.as_ref().expect("packed before") {
             Packed::Trits(w) => ternary::conv2d(Kernel::default(), g, x, w, epilogue, y),
             Packed::Bytes(w) => int8::conv2d(Kernel::default(), g, x, w, epilogue, y),
+            Packed::Depthwise(w) => int8::depthwise(Kernel::default(), g, x, w, epilogue, y),
         }
     }
 }
