@@ -3,6 +3,11 @@
 //! Throughput is counted in multiply-accumulates, so criterion's `Gelem/s` reads as GMAC/s.
 #![forbid(unsafe_code)]
 
+/// The README's examples, which this makes tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 /// GEMM shapes `(m, k, n)`: the patches of small convolutional networks, two dense layers and two large products.
 pub const GEMMS: [(usize, usize, usize); 10] = [
     (1024, 27, 32),
