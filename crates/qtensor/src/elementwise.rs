@@ -210,19 +210,20 @@ impl Elementwise {
         self.code_real(x).to_f64() as i32
     }
 
-    /// Runs `f(x, code)` over a slice with the map chosen outside the loop, so that the common ones vectorise.
+    /// Runs `f(x, code)` over a slice. The common maps have loops of their own, which vectorise; the rest choose per element.
     #[inline(always)]
     pub(crate) fn each<T: Real, O>(&self, x: &[T], out: &mut [O], f: impl Fn(T, T) -> O) {
-        let mut run = |fixed: &Elementwise| {
-            for (out, &x) in out.iter_mut().zip(x) {
-                *out = f(x, fixed.code_real(x));
-            }
-        };
+        let (lo, hi) = (T::from_f64(f64::from(self.lo)), T::from_f64(f64::from(self.hi)));
+        let pairs = out.iter_mut().zip(x);
         match self.map {
-            Map::Round { inverse } => run(&Elementwise { map: Map::Round { inverse }, ..*self }),
-            Map::Sign => run(&Elementwise { map: Map::Sign, ..*self }),
-            Map::Threshold(t) => run(&Elementwise { map: Map::Threshold(t), ..*self }),
-            _ => run(self),
+            Map::Round { inverse } => {
+                let inverse = T::from_f64(inverse);
+                pairs.for_each(|(out, &x)| *out = f(x, math::round_small(math::clamp(x * inverse, lo, hi))));
+            }
+            Map::Sign => {
+                pairs.for_each(|(out, &x)| *out = f(x, if math::sign_one(x) < T::ZERO { lo } else { hi }));
+            }
+            _ => pairs.for_each(|(out, &x)| *out = f(x, self.code_real(x))),
         }
     }
 
