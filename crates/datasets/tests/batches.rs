@@ -112,7 +112,7 @@ fn recipes_refuse_unknown_fields() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_valid_augmentation_runs(
         pad_crop in 0u32..40, flip: bool, rotation in 0f32..=180.0, shift in 0f32..=1.0, epoch: u64, seed: u64,

@@ -72,11 +72,13 @@ fn rotate_shift(image: &[u8], [h, w, c]: [usize; 3], angle: f32, shift: [f32; 2]
             let (y0, x0) = (sy as usize, sx as usize);
             let (y1, x1) = ((y0 + 1).min(h - 1), (x0 + 1).min(w - 1));
             let (fy, fx) = (sy - y0 as f32, sx - x0 as f32);
-            for k in 0..c {
-                let at = |y: usize, x: usize| f32::from(image[(y * w + x) * c + k]);
-                let upper = at(y0, x0) + fx * (at(y0, x1) - at(y0, x0));
-                let lower = at(y1, x0) + fx * (at(y1, x1) - at(y1, x0));
-                out[(y * w + x) * c + k] = (upper + fy * (lower - upper)).round() as u8;
+            let pixel = |y: usize, x: usize| &image[(y * w + x) * c..][..c];
+            let (a, b, d, e) = (pixel(y0, x0), pixel(y0, x1), pixel(y1, x0), pixel(y1, x1));
+            for (k, code) in out[(y * w + x) * c..][..c].iter_mut().enumerate() {
+                let upper = f32::from(a[k]) + fx * (f32::from(b[k]) - f32::from(a[k]));
+                let lower = f32::from(d[k]) + fx * (f32::from(e[k]) - f32::from(d[k]));
+                // Never negative, so adding one half and cutting off rounds; `round` is a library call on plain x86-64.
+                *code = (upper + fy * (lower - upper) + 0.5) as u8;
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Embedded images: one textured shape of ten on a textured, cluttered, noisy ground.
 //!
-//! Position, size, rotation, colours, which of the two is darker, texture, clutter and noise are random and independent of the
-//! class, so only the outline tells it: a linear classifier sees next to nothing, a small CNN's edges and corners suffice.
+//! Position, size, rotation, colours, texture, clutter and noise are random and independent of the class (the shape is the
+//! brighter of the two), so only the outline tells it: a linear classifier sees next to nothing, a small CNN's edges and corners suffice.
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
@@ -87,8 +87,8 @@ fn colour(rng: &mut ChaCha8Rng) -> Colour {
     [rng.range(20.0, 235.0), rng.range(20.0, 235.0), rng.range(20.0, 235.0)]
 }
 
-fn distance(a: Colour, b: Colour) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
+fn brightness(colour: Colour) -> f32 {
+    colour.iter().sum()
 }
 
 fn draw(seed: u64, id: usize, image: &mut [u8]) {
@@ -101,10 +101,14 @@ fn draw(seed: u64, id: usize, image: &mut [u8]) {
     let centre =
         [SIDE as f32 / 2.0 + room * rng.range(-1.0, 1.0), SIDE as f32 / 2.0 + room * rng.range(-1.0, 1.0)];
 
-    let ground = colour(rng);
+    let mut ground = colour(rng);
     let mut fill = colour(rng);
-    while distance(ground, fill) < hard::CONTRAST {
+    // Independent colours until one is brighter enough; the brighter one is the shape's.
+    while (brightness(fill) - brightness(ground)).abs() < hard::CONTRAST {
         fill = colour(rng);
+    }
+    if brightness(fill) < brightness(ground) {
+        std::mem::swap(&mut fill, &mut ground);
     }
     let (ground_texture, fill_texture) = (Texture::new(rng), Texture::new(rng));
     let mut canvas = [[0.0f32; 3]; SIDE * SIDE];

@@ -60,7 +60,7 @@ pub struct Mfcc<T: Real> {
     pub(super) triangles: Vec<Triangle<T>>,
     /// One past the highest transform bin any mel bin uses.
     pub(super) used_bins: usize,
-    /// `[COEFFICIENTS, MELS]`.
+    /// `[MELS, COEFFICIENTS]`.
     pub(super) dct: Array2<T>,
 }
 
@@ -102,7 +102,7 @@ impl<T: Real> Mfcc<T> {
             }),
             used_bins: triangles.iter().map(|t| t.start + t.weights.len()).max().unwrap_or(0),
             triangles,
-            dct: Array2::from_shape_fn((COEFFICIENTS, MELS), |(n, k)| {
+            dct: Array2::from_shape_fn((MELS, COEFFICIENTS), |(k, n)| {
                 let angle = std::f64::consts::PI * n as f64 * (k as f64 + 0.5) / MELS as f64;
                 real(angle.cos() * 2.0 / (2.0 * MELS as f64).sqrt())
             }),
@@ -138,9 +138,6 @@ impl<T: Real> Mfcc<T> {
     /// As [`compute`](Self::compute).
     pub fn log_mel<'a>(&self, wave: &[T], work: &'a mut MfccWork<T>) -> Result<ArrayView2<'a, T>, DataError> {
         check_len("waveform", wave.len(), SAMPLES)?;
-        if let Some(at) = wave.iter().position(|x| !x.is_finite()) {
-            return Err(DataError::request("waveform", format!("sample {at} is {}", wave[at])));
-        }
         for t in 0..FRAMES {
             self.spectrum(wave, t, work)?;
             for (k, magnitude) in work.magnitude.iter_mut().enumerate() {
@@ -149,6 +146,12 @@ impl<T: Real> Mfcc<T> {
             for (m, triangle) in self.triangles.iter().enumerate() {
                 work.log_mel[[t, m]] = (triangle.apply(&work.magnitude) + real(LOG_OFFSET)).ln();
             }
+        }
+        // Looking at the result is cheaper than at every sample, and nothing not finite gets past the logarithm.
+        if work.log_mel.iter().any(|x| !x.is_finite()) {
+            let at = wave.iter().position(|x| !x.is_finite()).unwrap_or(0);
+            let reason = format!("sample {at} is {}, or the values are too large", wave[at]);
+            return Err(DataError::request("waveform", reason));
         }
         Ok(work.log_mel.view())
     }
@@ -168,14 +171,14 @@ impl<T: Real> Mfcc<T> {
     /// DCT of the log-mel energies in `work`.
     pub(super) fn cepstrum(&self, work: &MfccWork<T>, out: &mut [T]) {
         for (row, log_mel) in out.chunks_exact_mut(COEFFICIENTS).zip(work.log_mel.rows()) {
-            for (value, basis) in row.iter_mut().zip(self.dct.rows()) {
-                // Plain loop: the order of the sum is part of the result, and the matrix is tiny.
-                let mut sum = T::zero();
-                for (&b, &v) in basis.iter().zip(log_mel) {
-                    sum += b * v;
+            // Mel by mel into all coefficients at once: independent sums that run side by side, each in mel order.
+            let mut sums = [T::zero(); COEFFICIENTS];
+            for (&v, basis) in log_mel.iter().zip(self.dct.rows()) {
+                for (sum, &b) in sums.iter_mut().zip(basis) {
+                    *sum += b * v;
                 }
-                *value = sum;
             }
+            row.copy_from_slice(&sums);
         }
     }
 }
@@ -229,7 +232,7 @@ pub fn normalise<T: Real>(clip: &[i16], out: &mut [T]) -> Result<(), DataError> 
     let largest = clip.iter().copied().max().filter(|&max| max > 0).map_or(32_768.0, f64::from);
     let largest: T = real(largest);
     for (x, &sample) in out.iter_mut().zip(clip) {
-        *x = real::<T>(f64::from(sample)) / largest;
+        *x = T::from_i16(sample).unwrap_or_else(T::nan) / largest;
     }
     out[clip.len()..].fill(T::zero());
     Ok(())

@@ -40,7 +40,7 @@ impl<T: Real> Mfcc<T> {
             for (m, (g, triangle)) in mel_grad.iter_mut().zip(&self.triangles).enumerate() {
                 let mut log_grad = T::zero();
                 for (n, &c) in cot.iter().enumerate() {
-                    log_grad += c * self.dct[[n, m]];
+                    log_grad += c * self.dct[[m, n]];
                 }
                 *g = log_grad / (triangle.apply(&work.magnitude) + real(LOG_OFFSET));
             }

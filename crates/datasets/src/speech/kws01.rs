@@ -26,13 +26,14 @@ pub struct Kws01 {
 
 impl Kws01 {
     /// Raw MFCC units per code.
-    pub const SCALE: f64 = 0.584_702_9;
+    pub const SCALE: f32 = 0.584_702_9;
     /// Code of zero.
-    pub const ZERO_POINT: f64 = 83.0;
+    pub const ZERO_POINT: f32 = 83.0;
 
     /// An MFCC value as the stimuli hold it: x / scale + 83, truncated towards zero and then *wrapped* to eight bits; a few
-    /// loud clips have values above 127, and the published stimuli hold them as negative numbers.
-    pub fn quantize(x: f64) -> i8 {
+    /// loud clips have values above 127, and the published stimuli hold them as negative numbers. The arithmetic is f32: one
+    /// stimulus (604) has a value at 84 − 2.5e-6, which only f32 rounds up to the 84 that was published.
+    pub fn quantize(x: f32) -> i8 {
         (x / Self::SCALE + Self::ZERO_POINT) as i32 as i8
     }
 
@@ -42,7 +43,7 @@ impl Kws01 {
         let mut dataset = Dataset {
             name: FOLDER.to_owned(),
             shape: [FRAMES, COEFFICIENTS, 1],
-            grid: InputGrid { scale: Self::SCALE as f32, zero_point: (Self::ZERO_POINT as u8) + 128 },
+            grid: InputGrid { scale: Self::SCALE, zero_point: (Self::ZERO_POINT as u8) + 128 },
             classes: CLASSES.map(str::to_owned).to_vec(),
             train: Split::default(),
             validation: Split::default(),
