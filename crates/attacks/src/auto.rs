@@ -12,20 +12,18 @@ impl AutoAttack {
     /// over 20 draws ([`crate::Eot`]).
     pub fn sequence(&self) -> Vec<Attack> {
         let norm = self.norm;
-        let apgd = |loss, restarts| Attack::from(Apgd { norm, loss, restarts, zero_reference: true, ..Apgd::default() });
+        let apgd = |loss, restarts| {
+            Attack::from(Apgd { norm, loss, restarts, zero_reference: true, ..Apgd::default() })
+        };
         let apgd_t: Attack = ApgdTargeted { norm, zero_reference: true, ..ApgdTargeted::default() }.into();
         let fab = |targets, restarts| Attack::from(Fab { norm, targets, restarts, ..Fab::default() });
-        let square = |restarts| Attack::from(Square { norm, restarts, queries: self.queries, ..Square::default() });
+        let square =
+            |restarts| Attack::from(Square { norm, restarts, queries: self.queries, ..Square::default() });
         match self.version {
             Version::Standard => vec![apgd(Loss::CrossEntropy, 1), apgd_t, fab(9, 1), square(1)],
-            Version::Plus => vec![
-                apgd(Loss::CrossEntropy, 5),
-                apgd(Loss::Dlr, 5),
-                fab(0, 5),
-                square(1),
-                apgd_t,
-                fab(9, 1),
-            ],
+            Version::Plus => {
+                vec![apgd(Loss::CrossEntropy, 5), apgd(Loss::Dlr, 5), fab(0, 5), square(1), apgd_t, fab(9, 1)]
+            }
             Version::Rand => vec![apgd(Loss::CrossEntropy, 1), apgd(Loss::Dlr, 1)],
         }
     }

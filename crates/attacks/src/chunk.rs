@@ -234,7 +234,7 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
     }
 
     /// The value of a feature at `tanh` in [-1, 1] of its bounds.
-    pub(crate) fn from_tanh(&self, feature: usize, tanh: f64) -> f64 {
+    pub(crate) fn value_at(&self, feature: usize, tanh: f64) -> f64 {
         let (center, radius) = self.center_radius(feature);
         center + radius * tanh
     }

@@ -12,6 +12,7 @@ pub mod geometry;
 pub mod loss;
 pub mod model;
 pub mod outcome;
+mod parameters;
 mod presets;
 mod random;
 mod run;
@@ -29,8 +30,8 @@ pub use model::{Access, Classifier, Differentiable, FnClassifier, FnDifferentiab
 pub use outcome::{Outcome, Record, worst_case};
 pub use run::{Options, Progress, Samples, run};
 pub use spec::{
-    Apgd, ApgdTargeted, Attack, AutoAttack, Bim, CarliniWagner, DeepFool, Fab, Fgsm, Keep, Mim, Noise, Pgd, Square, Start,
-    Step, Version,
+    Apgd, ApgdTargeted, Attack, AutoAttack, Bim, CarliniWagner, DeepFool, Fab, Fgsm, Keep, Mim, Noise, Pgd,
+    Square, Start, Step, Version,
 };
 pub use stats::Rate;
 pub use wrap::{Eot, Rescaled};

@@ -5,7 +5,9 @@ use crate::geometry::Norm;
 use crate::spec::{Apgd, ApgdTargeted, Attack, Bim, Keep, Mim, Pgd, Square, Start, Step};
 
 /// Attack, preset, and what it stands for.
-const PRESETS: &[(&str, &str, fn() -> Attack)] = &[
+type Preset = (&'static str, &'static str, fn() -> Attack);
+
+const PRESETS: &[Preset] = &[
     // ART 1.20.1 ProjectedGradientDescent: eps_step .1, 100 steps, no random start, last iterate.
     ("pgd", "art-default", || pgd(100, Step::Absolute(0.1), Start::Clean)),
     // foolbox 3.3.4 LinfPGD.

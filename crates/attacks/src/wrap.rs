@@ -34,7 +34,7 @@ fn add<T: Real>(sum: &mut [T], part: &[T]) {
 
 fn divide<T: Real>(sum: &mut [T], by: usize) {
     let share = T::from_f64(1.0 / by as f64);
-    sum.iter_mut().for_each(|s| *s = *s * share);
+    sum.iter_mut().for_each(|s| *s *= share);
 }
 
 impl<T: Real, M: Classifier<T>> Classifier<T> for Eot<M, T> {
@@ -140,7 +140,7 @@ impl<T: Real, M: Classifier<T>> Classifier<T> for Rescaled<M, T> {
     }
     fn logits(&mut self, x: &[T], out: &mut [T]) -> Result<(), ModelError> {
         self.model.logits(x, out)?;
-        out.iter_mut().for_each(|z| *z = *z * self.factor);
+        out.iter_mut().for_each(|z| *z *= self.factor);
         Ok(())
     }
 }
@@ -159,7 +159,7 @@ impl<T: Real, M: Differentiable<T>> Differentiable<T> for Rescaled<M, T> {
         let mut inner = |z: &[T], cot: &mut [T]| {
             scaled.iter_mut().zip(z).for_each(|(s, z)| *s = *z * factor);
             cotangent(scaled, cot);
-            cot.iter_mut().for_each(|c| *c = *c * factor);
+            cot.iter_mut().for_each(|c| *c *= factor);
         };
         model.logits_vjp(x, &mut inner, logits, grad)?;
         logits.copy_from_slice(scaled);

@@ -4,7 +4,8 @@ mod common;
 
 use attacks::audit::Check;
 use attacks::{
-    Access, AuditOptions, AuditReport, Eot, InputBox, Options, Outcome, Rescaled, Samples, Verdict, audit, run,
+    Access, AuditOptions, AuditReport, Eot, InputBox, Options, Outcome, Rescaled, Samples, Verdict, audit,
+    run,
 };
 use common::Net;
 
@@ -38,9 +39,12 @@ fn an_honest_model_is_sound() {
     assert_eq!((back.verdict, back.findings.len()), (report.verdict, report.findings.len()));
 }
 
+/// A defect's name, how to plant it, and the checks that must see it.
+type Case = (&'static str, fn(&mut Net), &'static [Check]);
+
 #[test]
 fn masked_models_are_caught_by_the_right_check() {
-    let cases: [(&str, fn(&mut Net), &[Check]); 4] = [
+    let cases: [Case; 4] = [
         ("logits x 3000", |n| n.scale = 3000.0, &[Check::Saturation, Check::LossChoice]),
         ("zero gradients", |n| n.mask = true, &[Check::ZeroGradient, Check::FrozenIterates, Check::BlackBox]),
         ("noisy", |n| n.sigma = 0.05, &[Check::Randomness]),
@@ -63,8 +67,7 @@ fn logits_alone_leave_the_question_open() {
     let mut net = net();
     let (x, y, ids) = net.samples(60, 4);
     let samples = Samples::new(&x, &y, &ids);
-    let report =
-        audit(Access::Black(&mut net), None, &samples, &InputBox::unit(), &[], &options()).unwrap();
+    let report = audit(Access::Black(&mut net), None, &samples, &InputBox::unit(), &[], &options()).unwrap();
     assert_eq!(report.verdict, Verdict::Inconclusive);
     assert_eq!(failed(&report), [Check::GradientAccess]);
 }

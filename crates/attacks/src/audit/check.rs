@@ -55,7 +55,9 @@ impl Check {
     /// What to run next when it fails.
     pub fn next(self) -> &'static str {
         match self {
-            Check::Probabilities => "attack the logits: remove the final softmax, or take the logarithm of its output",
+            Check::Probabilities => {
+                "attack the logits: remove the final softmax, or take the logarithm of its output"
+            }
             Check::Randomness => {
                 "average gradients and decisions over draws (the `Eot` wrapper, 20 draws), or fix the model's seed"
             }
@@ -63,19 +65,31 @@ impl Check {
             Check::ZeroGradient => {
                 "give the quantizers surrogate gradients (straight-through), compare several, and run square and transfer"
             }
-            Check::Saturation => "use loss=log_odds or loss=dlr, or rescale the logits (the `Rescaled` wrapper)",
+            Check::Saturation => {
+                "use loss=log_odds or loss=dlr, or rescale the logits (the `Rescaled` wrapper)"
+            }
             Check::GradientAccess => "audit again with gradients, or with a differentiable surrogate",
             Check::FrozenIterates => "use a random start, another surrogate gradient, and square",
-            Check::SingleStep => "shorten the step, add steps and restarts, or use apgd: the iterative attack diverges",
-            Check::BlackBox => "change the surrogate gradient or the loss, and report the black-box number meanwhile",
-            Check::RandomNoise => "check the box, the input scaling and the labels: no attack may be weaker than noise",
+            Check::SingleStep => {
+                "shorten the step, add steps and restarts, or use apgd: the iterative attack diverges"
+            }
+            Check::BlackBox => {
+                "change the surrogate gradient or the loss, and report the black-box number meanwhile"
+            }
+            Check::RandomNoise => {
+                "check the box, the input scaling and the labels: no attack may be weaker than noise"
+            }
             Check::Transfer => "report the transfer number, and attack through the surrogate's gradients",
             Check::LossChoice => "report the attack with loss=log_odds or loss=dlr",
-            Check::Unbounded => "check the attack on an undefended model: with the whole box it must always succeed",
+            Check::Unbounded => {
+                "check the attack on an undefended model: with the whole box it must always succeed"
+            }
             Check::Monotone => "add steps and restarts at the larger eps",
             Check::MoreSteps => "double the steps until robust accuracy settles, or use apgd",
             Check::Restarts => "add restarts until the worst case over them settles",
-            Check::Claim => "report the worst case over all attacks, sample by sample, instead of the claimed number",
+            Check::Claim => {
+                "report the worst case over all attacks, sample by sample, instead of the claimed number"
+            }
         }
     }
 
@@ -83,20 +97,36 @@ impl Check {
         let percent = 100.0 * number;
         match self {
             Check::Probabilities => format!("{percent:.1} % of the outputs are probabilities, not logits"),
-            Check::Randomness => format!("repeated passes differ by up to {number:.2e} in unit-length logits"),
-            Check::NonFinite => format!("{percent:.1} % of the samples have logits or gradients that are not finite"),
+            Check::Randomness => {
+                format!("repeated passes differ by up to {number:.2e} in unit-length logits")
+            }
+            Check::NonFinite => {
+                format!("{percent:.1} % of the samples have logits or gradients that are not finite")
+            }
             Check::ZeroGradient => format!("{percent:.1} % of the correct samples have no gradient at all"),
             Check::Saturation => {
-                format!("the loss has no gradient on {percent:.1} % of the correct samples although the margin has one")
+                format!(
+                    "the loss has no gradient on {percent:.1} % of the correct samples although the margin has one"
+                )
             }
-            Check::GradientAccess if number > 0.0 => "only logits were available: no check of gradients ran".into(),
+            Check::GradientAccess if number > 0.0 => {
+                "only logits were available: no check of gradients ran".into()
+            }
             Check::GradientAccess => "gradients were available".into(),
-            Check::FrozenIterates => format!("{percent:.1} % of the correct samples were never moved by iterated steps"),
+            Check::FrozenIterates => {
+                format!("{percent:.1} % of the correct samples were never moved by iterated steps")
+            }
             Check::SingleStep => format!("one step breaks {percent:.1} % that iterated attacks do not"),
-            Check::BlackBox => format!("black-box attacks break {percent:.1} % that white-box attacks do not"),
+            Check::BlackBox => {
+                format!("black-box attacks break {percent:.1} % that white-box attacks do not")
+            }
             Check::RandomNoise => format!("random noise breaks {percent:.1} % that no attack breaks"),
-            Check::Transfer => format!("examples of the surrogate break {percent:.1} % that white-box attacks do not"),
-            Check::LossChoice => format!("losses that cannot saturate break {percent:.1} % that the audited loss does not"),
+            Check::Transfer => {
+                format!("examples of the surrogate break {percent:.1} % that white-box attacks do not")
+            }
+            Check::LossChoice => {
+                format!("losses that cannot saturate break {percent:.1} % that the audited loss does not")
+            }
             Check::Unbounded => format!("{percent:.1} % survive an attack that may change the input at will"),
             Check::Monotone => format!("robust accuracy rises by {percent:.1} points when eps doubles"),
             Check::MoreSteps => format!("four times the steps break {percent:.1} % more"),

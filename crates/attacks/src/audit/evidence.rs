@@ -157,7 +157,10 @@ impl Evidence {
             let rise = one.saturating_sub(half).max(two.saturating_sub(one));
             out.push(Check::Monotone.finding(share(rise), luck));
             out.push(Check::MoreSteps.finding(only(&g.more_steps, &g.iterated), UNFINISHED.max(share(1))));
-            out.push(Check::Restarts.finding(share(g.late.iter().filter(|b| **b).count()), UNFINISHED.max(share(1))));
+            out.push(
+                Check::Restarts
+                    .finding(share(g.late.iter().filter(|b| **b).count()), UNFINISHED.max(share(1))),
+            );
             if let Some(transfer) = &self.transfer {
                 out.push(Check::Transfer.finding(only(transfer, &g.all), luck));
             }
@@ -173,7 +176,14 @@ impl Evidence {
 impl Gradients {
     fn gather<T: Real>(r: &mut Runner<'_, '_, '_, T>) -> Result<Self, AttackError> {
         let AuditOptions { norm, loss, steps, eps, .. } = *r.options;
-        let pgd = |steps, restarts| Pgd { norm, loss, steps, restarts, step: Step::Relative(0.1), ..Pgd::default() };
+        let pgd = |steps, restarts| Pgd {
+            norm,
+            loss,
+            steps,
+            restarts,
+            step: Step::Relative(0.1),
+            ..Pgd::default()
+        };
         let single = r.broken(Fgsm { norm, loss })?;
         let step = Step::Relative(2.5 / steps.max(1) as f64);
         let bim = r.run(Bim { norm, loss, steps, step, keep: Keep::Last }, &[eps])?.remove(0);
@@ -184,7 +194,8 @@ impl Gradients {
         let restarts = r.run(pgd(steps, 5), &[eps])?.remove(0);
         // Queries tell the restart: each takes one gradient per step and a last look.
         let early = 3 * (steps as u64 + 1);
-        let late = restarts.records.iter().map(|r| r.clean_correct && !r.adversarial_correct && r.queries > early);
+        let late =
+            restarts.records.iter().map(|r| r.clean_correct && !r.adversarial_correct && r.queries > early);
         let late = late.collect();
         let mut iterated = broken(&restarts);
         union(&mut iterated, &broken(&bim));
@@ -193,24 +204,15 @@ impl Gradients {
         let mut unsaturated = r.broken(apgd(ratio))?;
         union(&mut unsaturated, &r.broken(apgd(Loss::LogOdds))?);
         // The whole box is an L-infinity ball; the step must be able to cross it more than once.
-        let whole = Pgd { step: Step::Relative(0.1), steps: 2 * steps.max(20), norm: Norm::Linf, ..pgd(1, 1) };
+        let whole =
+            Pgd { step: Step::Relative(0.1), steps: 2 * steps.max(20), norm: Norm::Linf, ..pgd(1, 1) };
         let unbounded = broken(&r.run(whole, &[r.bounds.width()])?[0]);
         let more_steps = r.broken(pgd(4 * steps, 1))?;
         let mut all = iterated.clone();
         for part in [&single, &unsaturated, &more_steps] {
             union(&mut all, part);
         }
-        Ok(Self {
-            single,
-            frozen,
-            late,
-            iterated,
-            more_steps,
-            unsaturated,
-            all,
-            unbounded,
-            curve: counts,
-        })
+        Ok(Self { single, frozen, late, iterated, more_steps, unsaturated, all, unbounded, curve: counts })
     }
 }
 
@@ -229,7 +231,8 @@ fn transferred<T: Real>(
         ..Options::default()
     };
     let attack: Attack = if surrogate.differentiable().is_some() {
-        Pgd { norm, steps, restarts: 1, step: Step::Relative(0.1), loss: Loss::Margin, ..Pgd::default() }.into()
+        Pgd { norm, steps, restarts: 1, step: Step::Relative(0.1), loss: Loss::Margin, ..Pgd::default() }
+            .into()
     } else {
         Square { norm, queries: r.options.queries, rescale: true, ..Square::default() }.into()
     };

@@ -46,8 +46,7 @@ impl Probe {
                 spread = spread.max(direction_distance(a, b));
             }
         }
-        let mut finite: Vec<bool> =
-            rows().map(|z| z.iter().all(|v| v.to_f64().is_finite())).collect();
+        let mut finite: Vec<bool> = rows().map(|z| z.iter().all(|v| v.to_f64().is_finite())).collect();
         let mut dead = None;
         if model.differentiable().is_some() {
             let margin = gradient_rows(model, samples, &correct, Loss::Margin, options)?;
@@ -106,9 +105,11 @@ fn gradient_rows<T: Real>(
             }
         };
         model.logits_vjp(&x, &mut cotangent, &mut logits, &mut grad)?;
-        out.extend(grad.chunks_exact(d).map(|g| {
-            if g.iter().all(|v| v.to_f64().is_finite()) { Norm::Linf.length(g) } else { f64::NAN }
-        }));
+        out.extend(
+            grad.chunks_exact(d).map(|g| {
+                if g.iter().all(|v| v.to_f64().is_finite()) { Norm::Linf.length(g) } else { f64::NAN }
+            }),
+        );
     }
     Ok(out)
 }

@@ -37,8 +37,7 @@ impl Search {
         } else {
             self.low = self.weight;
         }
-        self.weight =
-            if self.high.is_finite() { 0.5 * (self.low + self.high) } else { 10.0 * self.weight };
+        self.weight = if self.high.is_finite() { 0.5 * (self.low + self.high) } else { 10.0 * self.weight };
     }
 
     fn stalls(&mut self) -> bool {
@@ -75,7 +74,7 @@ pub(crate) fn attack<T: Real>(a: &CarliniWagner, c: &mut Chunk<'_, '_, T>) -> Re
             if radius > 0.0 { (SHRINK * (c.x[i].to_f64() - center) / radius).atanh() } else { 0.0 }
         })
         .collect();
-    let image = origin.iter().enumerate().map(|(i, o)| c.from_tanh(i % c.d, o.tanh())).collect();
+    let image = origin.iter().enumerate().map(|(i, o)| c.value_at(i % c.d, o.tanh())).collect();
     let zeros = || vec![0.0; size];
     let mut adam = Adam { origin, image, shift: zeros(), mean: zeros(), square: zeros() };
     let check = a.steps.div_ceil(10);
@@ -116,7 +115,7 @@ impl Adam {
         for j in 0..c.active.len() {
             let s = c.active[j];
             for i in 0..d {
-                let value = c.from_tanh(i, (self.origin[s * d + i] + self.shift[s * d + i]).tanh());
+                let value = c.value_at(i, (self.origin[s * d + i] + self.shift[s * d + i]).tanh());
                 c.probe[j * d + i] = T::from_f64(value);
             }
         }

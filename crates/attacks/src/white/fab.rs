@@ -5,7 +5,7 @@ use kernels::Real;
 use crate::chunk::Chunk;
 use crate::error::AttackError;
 use crate::geometry::{Norm, abs, clamp, clip};
-use crate::loss::Loss;
+use crate::loss::{Goal, Loss};
 use crate::random::{Draw, on_sphere, stream};
 use crate::spec::Fab;
 
@@ -16,7 +16,7 @@ const SHORT: f64 = 1e-8;
 pub(crate) fn attack<T: Real>(a: &Fab, c: &mut Chunk<'_, '_, T>) -> Result<(), AttackError> {
     let targets = a.targets.min(c.k - 1);
     let runs = a.restarts * targets.max(1);
-    let mut state = State::new(c);
+    let mut state = State::new(c, targets == 0);
     for run in 0..runs {
         if c.eps.is_finite() {
             if !c.activate() {
@@ -54,11 +54,11 @@ struct State<T> {
 }
 
 impl<T: Real> State<T> {
-    fn new(c: &Chunk<'_, '_, T>) -> Self {
+    fn new(c: &Chunk<'_, '_, T>, all_classes: bool) -> Self {
         let row = || vec![T::ZERO; c.d];
         Self {
             points: c.x.clone(),
-            jacobian: vec![T::ZERO; c.x.len() * c.k],
+            jacobian: if all_classes { vec![T::ZERO; c.x.len() * c.k] } else { Vec::new() },
             normal: row(),
             near: row(),
             far: row(),
@@ -83,11 +83,21 @@ impl<T: Real> State<T> {
 
     fn step(&mut self, a: &Fab, c: &mut Chunk<'_, '_, T>, targeted: bool) -> Result<(), AttackError> {
         c.gather(&self.points);
-        c.jacobian(&mut self.jacobian)?;
+        if targeted {
+            // One boundary each: one backward pass gives its normal.
+            c.vjp(|z, aim, _, cot| towards(z, aim, cot))?;
+        } else {
+            c.jacobian(&mut self.jacobian)?;
+        }
         let n = c.active.len();
         for j in 0..n {
             let at = c.at(c.active[j]);
-            let offset = self.nearest_boundary(c, j, n, targeted);
+            let offset = if targeted {
+                self.normal.copy_from_slice(&c.grad[c.at(j)]);
+                self.offset(c, j, c.values[j])
+            } else {
+                self.nearest_boundary(c, j, n)
+            };
             let (point, x) = (&mut self.points[at.clone()], &c.x[at]);
             let bounds = (c.lo, c.hi);
             let a1 = to_hyperplane(c.norm, point, &self.normal, offset, bounds, &mut self.near).max(SHORT);
@@ -115,35 +125,45 @@ impl<T: Real> State<T> {
     }
 
     /// Sets the normal of the nearest linearised boundary of row `j` and returns its offset `b` in `normal . v = b`.
-    fn nearest_boundary(&mut self, c: &Chunk<'_, '_, T>, j: usize, n: usize, targeted: bool) -> f64 {
+    fn nearest_boundary(&mut self, c: &Chunk<'_, '_, T>, j: usize, n: usize) -> f64 {
         let (d, k, s) = (c.d, c.k, c.active[j]);
         let own = c.goals[s].label() as usize;
         let gradient = |class: usize| &self.jacobian[(class * n + j) * d..(class * n + j + 1) * d];
         let z = &c.logits[j * k..(j + 1) * k];
         let gap = |class: usize| z[class].to_f64() - z[own].to_f64();
         let mut nearest = (f64::INFINITY, usize::from(own == 0));
-        for class in 0..k {
-            let wanted = if targeted { c.aims[s].target() == Some(class as u8) } else { class != own };
-            if wanted {
-                let length = match c.norm {
-                    Norm::Linf => Norm::L1.distance(gradient(class), gradient(own)),
-                    _ => Norm::L2.distance(gradient(class), gradient(own)),
-                };
-                let distance = gap(class).abs() / (TINY + length);
-                if distance < nearest.0 {
-                    nearest = (distance, class);
-                }
+        for class in (0..k).filter(|&class| class != own) {
+            let length = match c.norm {
+                Norm::Linf => Norm::L1.distance(gradient(class), gradient(own)),
+                _ => Norm::L2.distance(gradient(class), gradient(own)),
+            };
+            let distance = gap(class).abs() / (TINY + length);
+            if distance < nearest.0 {
+                nearest = (distance, class);
             }
         }
         let class = nearest.1;
-        let mut offset = -gap(class);
-        let point = &c.probe[c.at(j)];
-        for i in 0..d {
-            self.normal[i] = gradient(class)[i] - gradient(own)[i];
-            offset += self.normal[i].to_f64() * point[i].to_f64();
+        for (i, normal) in self.normal.iter_mut().enumerate() {
+            *normal = gradient(class)[i] - gradient(own)[i];
         }
-        offset
+        self.offset(c, j, gap(class))
     }
+
+    /// Offset of the plane through row `j`'s linearisation where `gap` vanishes.
+    fn offset(&self, c: &Chunk<'_, '_, T>, j: usize, gap: f64) -> f64 {
+        let point = &c.probe[c.at(j)];
+        self.normal.iter().zip(point).map(|(w, p)| w.to_f64() * p.to_f64()).sum::<f64>() - gap
+    }
+}
+
+/// The logit of the target above the label's, and its cotangent.
+fn towards<T: Real>(z: &[T], aim: Goal, cot: &mut [T]) -> f64 {
+    let own = aim.label() as usize;
+    let target = aim.target().map_or(own, usize::from);
+    cot.fill(T::ZERO);
+    cot[own] += -T::ONE;
+    cot[target] += T::ONE;
+    z[target].to_f64() - z[own].to_f64()
 }
 
 /// The smallest move from `t` to `{v : w . v = b}` inside the box, in `out`; returns its length. When the box does not

@@ -25,7 +25,9 @@ fn audit_panel() {
         ("ternary_ste", "T", Verdict::Sound, |_| {}),
         ("noisy_sigma0.05", "B", Verdict::Masked, |n| {
             let d: usize = n.shape.iter().product();
-            n.noises = (0..7).map(|k| (0..d).map(|i| 0.05 * (((i * 37 + k * 101) % 19) as f64 / 9.0 - 1.0)).collect()).collect();
+            n.noises = (0..7)
+                .map(|k| (0..d).map(|i| 0.05 * (((i * 37 + k * 101) % 19) as f64 / 9.0 - 1.0)).collect())
+                .collect();
         }),
     ];
     for (name, model, verdict, defect) in cases {

@@ -58,7 +58,11 @@ fn fab_is_auto_attacks() {
         let out = find(&attack, Access::White(&mut net), &images.samples());
         let ratios = ratios(&out, &distances(&mut npz, &name, out.norm));
         let close = ratios.iter().filter(|r| (*r - 1.0).abs() < 1e-4).count();
-        println!("{name}: {close} of {} distances agree, median ratio {:?}", ratios.len(), median(ratios.clone()));
+        println!(
+            "{name}: {close} of {} distances agree, median ratio {:?}",
+            ratios.len(),
+            median(ratios.clone())
+        );
         assert!(close * 10 >= ratios.len() * 9, "{name}: {ratios:?}");
         assert!(ratios.iter().all(|r| *r < 1.02), "{name}: {ratios:?}");
     }
@@ -108,7 +112,11 @@ fn carlini_wagner_is_foolboxs() {
         let out = find(&attack, Access::White(&mut net), &samples);
         let ratios = ratios(&out, &distances(&mut npz, name, Norm::L2));
         let close = ratios.iter().filter(|r| (*r - 1.0).abs() < 1e-4).count();
-        println!("{name}: {close} of {} distances agree, median ratio {:?}", ratios.len(), median(ratios.clone()));
+        println!(
+            "{name}: {close} of {} distances agree, median ratio {:?}",
+            ratios.len(),
+            median(ratios.clone())
+        );
         assert!(close * 10 >= ratios.len() * 9, "{name}: {ratios:?}");
     }
 }
@@ -126,14 +134,17 @@ fn distances_to_the_affine_optimum() {
             "fab_L2" => ("fab(norm=l2)", "l2", 1e-4),
             "deepfool_foolbox" => ("deepfool", "l2", 0.02),
             "deepfool_linf_foolbox" => ("deepfool(norm=linf)", "linf", 0.02),
-            "cw_foolbox" => ("cw(search_steps=9, steps=200, step=0.01, initial_weight=1, abort_early=false)", "l2", 0.1),
+            "cw_foolbox" => {
+                ("cw(search_steps=9, steps=200, step=0.01, initial_weight=1, abort_early=false)", "l2", 0.1)
+            }
             _ => continue,
         };
         let (x, y) = (npz.f64(&format!("{set}.x")), npz.u8(&format!("{set}.y")));
         let ids: Vec<u32> = (0..y.len() as u32).collect();
         let optimum = npz.f64(&format!("{set}.box.min_{norm}"));
         let ratios = ratios(&find(attack, Access::White(&mut net), &Samples::new(&x, &y, &ids)), &optimum);
-        let (got, want) = (median(ratios.clone()).unwrap(), config["ratio_to_exact_optimum"]["median"].as_f64().unwrap());
+        let (got, want) =
+            (median(ratios.clone()).unwrap(), config["ratio_to_exact_optimum"]["median"].as_f64().unwrap());
         println!("{name}: median ratio to the optimum {got:.5}, library {want:.5}");
         assert!(got < want + tolerance, "{name}: {got} {want}");
         assert!(ratios.iter().all(|r| *r >= 1.0 - 1e-6), "{name} beats the optimum");

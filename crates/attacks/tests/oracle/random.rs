@@ -31,14 +31,17 @@ fn square_within_auto_attacks_band() {
         let (mut accuracies, mut queries) = (Vec::new(), Vec::new());
         for seed in 0..2 {
             let (access, options) = (Access::Black(&mut net), &mut Options::default());
-            let out = run(&attack, access, &images.samples(), &[eps], &InputBox::unit(), seed, options).unwrap();
+            let out =
+                run(&attack, access, &images.samples(), &[eps], &InputBox::unit(), seed, options).unwrap();
             accuracies.push(out[0].robust_accuracy().value);
             queries.extend(out[0].broken().map(|r| r.queries as f64));
         }
         let got = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
         let middle = median(queries).unwrap();
         let library = config["queries_successful_q0_10_25_50_75_90_100"][3].as_f64().unwrap();
-        println!("{name}: robust {got:.3} (library {mean:.3} +- {std:.3}), median queries {middle} (library {library})");
+        println!(
+            "{name}: robust {got:.3} (library {mean:.3} +- {std:.3}), median queries {middle} (library {library})"
+        );
         // Mean of two runs against the library's spread over seeds.
         assert!((got - mean).abs() < 2.5 * std, "{name}: {got} {mean} {std}");
         assert!(middle < 1.6 * library && middle > 0.5 * library, "{name}: {middle} {library}");
@@ -51,11 +54,13 @@ fn autoattack_leaves_what_the_real_one_leaves() {
     let images = Images::load(&folder);
     let mut net = ConvNet::load(&mut Npz::open(&folder, "models.npz"), "B", images.shape);
     for (name, config) in configs(&folder, "b_random_stats.npz") {
-        if !name.starts_with("autoattack") {
+        // Seconds where few samples survive the first part, minutes where most do.
+        if !name.starts_with("autoattack") || config["robust_acc"].as_f64().unwrap() > 0.6 {
             continue;
         }
         // Square breaks nothing more on these models; a short one saves time.
-        let text = format!("autoattack(norm={}, queries=200)", config["norm"].as_str().unwrap().to_lowercase());
+        let text =
+            format!("autoattack(norm={}, queries=200)", config["norm"].as_str().unwrap().to_lowercase());
         let (attack, eps): (Attack, _) = (text.parse().unwrap(), config["eps"].as_f64().unwrap() as f32);
         let (access, options) = (Access::White(&mut net), &mut Options::default());
         let out = run(&attack, access, &images.samples(), &[eps], &InputBox::unit(), 0, options).unwrap();

@@ -64,7 +64,8 @@ fn fgsm() {
             // ART's search for the smallest eps is another attack.
             _ => continue,
         };
-        let out = exhaust(&format!("fgsm(norm={norm})"), &mut net, &aimed(&images, &name), number(&config, "eps"));
+        let out =
+            exhaust(&format!("fgsm(norm={norm})"), &mut net, &aimed(&images, &name), number(&config, "eps"));
         let (want, _) = npz.images(&format!("{name}.adv"));
         let apart = share_apart(out.adversarial.as_ref().unwrap(), &want, 1e-6);
         assert_eq!(apart, 0.0, "{name}");
@@ -85,7 +86,9 @@ fn pgd_and_mim() {
         let (alpha, steps) = (number(&config, "alpha"), number(&config, "steps"));
         let norm = name.split('_').nth(1).unwrap();
         let attack = match config["decay"].as_f64() {
-            Some(decay) => format!("mim(norm={norm}, steps={steps}, step=abs {alpha}, decay={decay}, keep=last)"),
+            Some(decay) => {
+                format!("mim(norm={norm}, steps={steps}, step=abs {alpha}, decay={decay}, keep=last)")
+            }
             None => format!(
                 "pgd(norm={norm}, steps={steps}, step=abs {alpha}, start=clean, restarts=1, keep=last)"
             ),
@@ -134,7 +137,8 @@ fn apgd() {
         println!("{name}: {same} of {} best points agree", acc.len());
         assert!(same * 10 >= acc.len() * 9, "{name}: {same}");
         if samples.targets.is_none() {
-            let broken: Vec<f64> = out.records.iter().map(|r| f64::from(u8::from(r.adversarial_correct))).collect();
+            let broken: Vec<f64> =
+                out.records.iter().map(|r| f64::from(u8::from(r.adversarial_correct))).collect();
             assert_eq!(broken, acc, "{name}");
         }
     }
@@ -159,7 +163,8 @@ fn quantized_models_with_true_and_straight_through_gradients() {
             number(&config, "alpha")
         );
         let out = exhaust(&attack, &mut net, &images.samples(), number(&config, "eps"));
-        let unchanged = out.records.iter().filter(|r| r.norm == 0.0).count() as f64 / out.records.len() as f64;
+        let unchanged =
+            out.records.iter().filter(|r| r.norm == 0.0).count() as f64 / out.records.len() as f64;
         assert_eq!(unchanged, number(&config, "unchanged_images"), "{name}");
         assert!((accuracy(&out) - number(&config, "robust_acc")).abs() < 1e-9, "{name}");
         if name.ends_with("_ste") {

@@ -1,0 +1,288 @@
+//! Parameters of every attack, with the defaults that its authors published.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::ParseError;
+use crate::geometry::Norm;
+use crate::loss::Loss;
+use crate::text::{parameters, words};
+
+/// Length of a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step {
+    /// A multiple of eps: `rel 0.25`.
+    Relative(f64),
+    /// In input units: `abs 0.01`.
+    Absolute(f64),
+}
+
+impl Step {
+    pub(crate) fn length(self, eps: f64) -> f64 {
+        match self {
+            Step::Relative(r) => r * eps,
+            Step::Absolute(a) => a,
+        }
+    }
+
+    pub(crate) fn number(self) -> f64 {
+        match self {
+            Step::Relative(v) | Step::Absolute(v) => v,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Relative(r) => write!(f, "rel {r}"),
+            Step::Absolute(a) => write!(f, "abs {a}"),
+        }
+    }
+}
+
+impl FromStr for Step {
+    type Err = ParseError;
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let error = || ParseError::new(text, "expected `rel NUMBER` (of eps) or `abs NUMBER` (input units)");
+        let (kind, number) = text.split_once(' ').ok_or_else(error)?;
+        let number: f64 = number.trim().parse().map_err(|_| error())?;
+        match kind {
+            "rel" => Ok(Step::Relative(number)),
+            "abs" => Ok(Step::Absolute(number)),
+            _ => Err(error()),
+        }
+    }
+}
+
+words! {
+    /// Where an iterative attack starts.
+    Start {
+        /// At the clean sample.
+        Clean = "clean",
+        /// Uniformly in the ball.
+        Random = "random",
+    }
+}
+
+words! {
+    /// Which iterate an iterative attack returns.
+    Keep {
+        /// The first misclassified one (the highest loss when there is none, or without early exit).
+        Best = "best",
+        /// The last one, whatever an earlier one achieved (ART, foolbox, torchattacks).
+        Last = "last",
+    }
+}
+
+parameters! {
+    /// Control: uniform draws in the ball, the highest loss kept. An attack that is not clearly stronger is broken.
+    Noise = "noise" {
+        /// Norm of the ball.
+        norm: Norm = Norm::Linf,
+        /// Draws per sample.
+        draws: usize = 100,
+        /// Loss by which draws are ranked.
+        loss: Loss = Loss::Margin,
+    }
+}
+
+parameters! {
+    /// Fast gradient (sign) method, one steepest step of length eps (Goodfellow et al. 2015).
+    Fgsm = "fgsm" {
+        /// Norm of the ball.
+        norm: Norm = Norm::Linf,
+        /// Loss to increase.
+        loss: Loss = Loss::CrossEntropy,
+    }
+}
+
+parameters! {
+    /// Basic iterative method: PGD from the clean sample, one run (Kurakin et al. 2017).
+    Bim = "bim" {
+        /// Norm of the ball.
+        norm: Norm = Norm::Linf,
+        /// Steps (gradients).
+        steps: usize = 10,
+        /// Length of a step.
+        step: Step = Step::Relative(0.2),
+        /// Which iterate is returned.
+        keep: Keep = Keep::Best,
+        /// Loss to increase.
+        loss: Loss = Loss::CrossEntropy,
+    }
+}
+
+parameters! {
+    /// Projected gradient ascent (Madry et al. 2018).
+    Pgd = "pgd" {
+        /// Norm of the ball.
+        norm: Norm = Norm::Linf,
+        /// Steps (gradients) per restart.
+        steps: usize = 50,
+        /// Runs; each attacks what the ones before left standing.
+        restarts: usize = 5,
+        /// Length of a step.
+        step: Step = Step::Relative(0.25),
+        /// Where each run starts.
+        start: Start = Start::Random,
+        /// Which iterate is returned.
+        keep: Keep = Keep::Best,
+        /// Loss to increase.
+        loss: Loss = Loss::CrossEntropy,
+    }
+}
+
+parameters! {
+    /// Momentum iterative method: accumulates `g / ||g||_1` (Dong et al. 2018; torchattacks and ART agree).
+    Mim = "mim" {
+        /// Norm of the ball.
+        norm: Norm = Norm::Linf,
+        /// Steps (gradients).
+        steps: usize = 20,
+        /// Length of a step.
+        step: Step = Step::Relative(0.1),
+        /// Weight of the accumulated gradient.
+        decay: f64 = 1.0,
+        /// Which iterate is returned.
+        keep: Keep = Keep::Best,
+        /// Loss to increase.
+        loss: Loss = Loss::CrossEntropy,
+    }
+}
+
+parameters! {
+    /// Square attack: random search with square windows, no gradients (Andriushchenko et al. 2020; auto-attack's parameters).
+    Square = "square" {
+        /// Norm of the ball, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Forward passes per sample and restart.
+        queries: usize = 5000,
+        /// Share of the features in the first windows.
+        p_init: f64 = 0.8,
+        /// Whether the window schedule, made for 10,000 queries, is rescaled to `queries`.
+        rescale: bool = false,
+        /// Runs; each attacks what the ones before left standing.
+        restarts: usize = 1,
+        /// Loss that a proposal must increase.
+        loss: Loss = Loss::Margin,
+    }
+}
+
+parameters! {
+    /// Auto-PGD (Croce and Hein 2020): momentum and step sizes that halve themselves.
+    Apgd = "apgd" {
+        /// Norm of the ball, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Steps (gradients) per restart.
+        steps: usize = 100,
+        /// Runs; each attacks what the ones before left standing.
+        restarts: usize = 1,
+        /// Loss to increase.
+        loss: Loss = Loss::CrossEntropy,
+        /// Share of steps of a window that must increase the loss.
+        rho: f64 = 0.75,
+        /// Where each run starts; random means on the surface of the ball.
+        start: Start = Start::Random,
+        /// Compare the first loss with 0 instead of the start's, as auto-attack's code does.
+        zero_reference: bool = false,
+    }
+}
+
+parameters! {
+    /// Auto-PGD against one target class after the other, with the targeted DLR loss.
+    ApgdTargeted = "apgd_t" {
+        /// Norm of the ball, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Steps (gradients) per restart and target.
+        steps: usize = 100,
+        /// Rounds over the targets.
+        restarts: usize = 1,
+        /// Target classes, those of highest clean logit first; at most one less than there are classes.
+        targets: usize = 9,
+        /// Loss to increase.
+        loss: Loss = Loss::Dlr,
+        /// Share of steps of a window that must increase the loss.
+        rho: f64 = 0.75,
+        /// Where each run starts; random means on the surface of the ball.
+        start: Start = Start::Random,
+        /// Compare the first loss with 0 instead of the start's, as auto-attack's code does.
+        zero_reference: bool = false,
+    }
+}
+
+parameters! {
+    /// Carlini and Wagner's smallest L2 perturbation (2017), foolbox's defaults.
+    CarliniWagner = "cw" {
+        /// Values of the margin's weight that are tried.
+        search_steps: usize = 9,
+        /// Adam steps for each.
+        steps: usize = 1000,
+        /// Adam's step in tanh space.
+        step: f64 = 0.01,
+        /// Margin by which the goal must be reached, in logits.
+        confidence: f64 = 0.0,
+        /// First weight.
+        initial_weight: f64 = 1e-3,
+        /// Leave a weight when a tenth of the steps brought no progress.
+        abort_early: bool = true,
+    }
+}
+
+parameters! {
+    /// DeepFool's small perturbation (Moosavi-Dezfooli et al. 2016), foolbox's defaults.
+    DeepFool = "deepfool" {
+        /// Norm to be small, `linf` or `l2`.
+        norm: Norm = Norm::L2,
+        /// Steps at most.
+        steps: usize = 50,
+        /// How far beyond the boundary, as a share of the perturbation.
+        overshoot: f64 = 0.02,
+        /// Classes considered, those of highest clean logit.
+        candidates: usize = 10,
+    }
+}
+
+parameters! {
+    /// FAB's smallest perturbation (Croce and Hein 2020), auto-attack's parameters.
+    Fab = "fab" {
+        /// Norm to be small, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Steps per restart and target.
+        steps: usize = 100,
+        /// Rounds; the first starts at the sample.
+        restarts: usize = 1,
+        /// Boundaries tried one by one, those of the classes of highest clean logit; 0 looks at all classes in each step.
+        targets: usize = 0,
+        /// Largest share of the pull towards the sample.
+        alpha_max: f64 = 0.1,
+        /// Overshoot beyond the boundary.
+        eta: f64 = 1.05,
+        /// Share of the perturbation kept after success.
+        beta: f64 = 0.9,
+    }
+}
+
+words! {
+    /// AutoAttack's versions.
+    Version {
+        /// APGD-CE, targeted APGD-DLR, targeted FAB, Square.
+        Standard = "standard",
+        /// More restarts, and untargeted APGD-DLR and FAB too.
+        Plus = "plus",
+        /// APGD-CE and APGD-DLR for randomised models.
+        Rand = "rand",
+    }
+}
+
+parameters! {
+    /// AutoAttack (Croce and Hein 2020): a sequence of attacks, each on the survivors of the ones before.
+    AutoAttack = "autoattack" {
+        /// Norm of the ball, `linf` or `l2`.
+        norm: Norm = Norm::Linf,
+        /// Which sequence.
+        version: Version = Version::Standard,
+        /// Queries of its Square attack.
+        queries: usize = 5000,
+    }
+}
