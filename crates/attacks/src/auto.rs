@@ -17,8 +17,9 @@ impl AutoAttack {
         };
         let apgd_t: Attack = ApgdTargeted { norm, zero_reference: true, ..ApgdTargeted::default() }.into();
         let fab = |targets, restarts| Attack::from(Fab { norm, targets, restarts, ..Fab::default() });
-        let square =
-            |restarts| Attack::from(Square { norm, restarts, queries: self.queries, ..Square::default() });
+        let square = |restarts| {
+            Attack::from(Square { norm, restarts, queries: self.queries, literal: true, ..Square::default() })
+        };
         match self.version {
             Version::Standard => vec![apgd(Loss::CrossEntropy, 1), apgd_t, fab(9, 1), square(1)],
             Version::Plus => {

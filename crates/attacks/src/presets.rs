@@ -22,6 +22,7 @@ const PRESETS: &[Preset] = &[
     }),
     ("apgd", "auto-attack", || Apgd { zero_reference: true, ..Apgd::default() }.into()),
     ("apgd_t", "auto-attack", || ApgdTargeted { zero_reference: true, ..ApgdTargeted::default() }.into()),
+    ("square", "auto-attack", || Square { literal: true, ..Square::default() }.into()),
     // The paper's own parameters (max-andr/square-attack).
     ("square", "paper-linf", || {
         Square { queries: 10_000, p_init: 0.05, rescale: true, ..Square::default() }.into()

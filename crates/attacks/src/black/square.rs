@@ -1,8 +1,9 @@
 //! Square attack: random search whose proposals are square windows at the surface of the ball.
 //!
 //! auto-attack's schedule, pattern and acceptance. Unlike there, window and signs belong to the sample, keyed by
-//! (seed, id, restart, iteration), so a sample's fate does not depend on its batch; and, as in the authors' own
-//! code, signs that would change nothing are redrawn instead of wasting a query.
+//! (seed, id, restart, iteration), so a sample's fate does not depend on its batch. Two more differences make it
+//! stronger and can be switched off (`literal`): windows reach the last row and column, and, as in the authors' own code,
+//! signs that would change nothing are redrawn instead of wasting a query.
 
 use kernels::Real;
 use qtensor::stream::ChaCha8Rng;
@@ -19,7 +20,7 @@ const REDRAWS: usize = 16;
 pub(crate) fn attack<T: Real>(square: &Square, c: &mut Chunk<'_, '_, T>) -> Result<(), AttackError> {
     let mut points = c.x.clone();
     let mut losses = vec![f64::NEG_INFINITY; c.len()];
-    let mut scratch = Scratch::new(c.shape);
+    let mut scratch = Scratch::new(c.shape, square.literal);
     for restart in 0..square.restarts {
         if !c.activate() {
             break;
@@ -68,6 +69,8 @@ fn schedule(query: usize, queries: usize, rescale: bool) -> f64 {
 
 /// Geometry of the current iteration and buffers shared by all samples.
 struct Scratch<T> {
+    /// Whether auto-attack's two weaknesses are kept.
+    literal: bool,
     height: usize,
     width: usize,
     channels: usize,
@@ -82,8 +85,9 @@ struct Scratch<T> {
 }
 
 impl<T: Real> Scratch<T> {
-    fn new([height, width, channels]: [usize; 3]) -> Self {
+    fn new([height, width, channels]: [usize; 3], literal: bool) -> Self {
         Self {
+            literal,
             height,
             width,
             channels,
@@ -125,7 +129,10 @@ impl<T: Real> Scratch<T> {
     }
 
     fn draw_corner(&self, rng: &mut ChaCha8Rng) -> [usize; 2] {
-        [offset(rng, self.height - self.window[0]), offset(rng, self.width - self.window[1])]
+        let spare = usize::from(self.literal);
+        let [height, width] = self.window;
+        let mut draw = |room: usize| offset(rng, room.saturating_sub(spare));
+        [draw(self.height - height), draw(self.width - width)]
     }
 }
 
@@ -155,7 +162,7 @@ impl<T: Real> Proposal<'_, T> {
         out.copy_from_slice(self.current);
         let [top, left] = g.draw_corner(rng);
         let (run, eps) = (g.window[1] * g.channels, T::from_f64(self.eps));
-        for _ in 0..REDRAWS {
+        for _ in 0..if g.literal { 1 } else { REDRAWS } {
             g.draw_signs(rng);
             let mut changed = false;
             for row in top..top + g.window[0] {
@@ -319,13 +326,13 @@ mod tests {
 
     #[test]
     fn windows_keep_their_area_on_narrow_inputs() {
-        let mut g = Scratch::<f32>::new([49, 10, 1]);
+        let mut g = Scratch::<f32>::new([49, 10, 1], false);
         g.prepare(Norm::Linf, 1, 0.8);
         assert_eq!(g.window, [40, 10]);
-        let mut g = Scratch::<f32>::new([490, 1, 1]);
+        let mut g = Scratch::<f32>::new([490, 1, 1], false);
         g.prepare(Norm::Linf, 1, 0.2);
         assert_eq!(g.window, [100, 1]);
-        let mut g = Scratch::<f32>::new([16, 16, 3]);
+        let mut g = Scratch::<f32>::new([16, 16, 3], false);
         g.prepare(Norm::Linf, 1, 0.8);
         assert_eq!(g.window, [14, 14]);
         g.prepare(Norm::L2, 1, 0.8);
