@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use datasets::Task;
 use experiments::StudyError;
 use experiments::pipeline::{
-    AuditReport, DataCard, Deployment, Engine, Evaluation, Evidence, Example, Finding, HISTORY_FILE, Job, MODEL_FILE,
-    NetworkCard, Outcome, SampleRecord, Tick,
+    AuditReport, DataCard, Deployment, Engine, Evaluation, Evidence, Example, Finding, HISTORY_FILE, Job,
+    MODEL_FILE, NetworkCard, Outcome, SampleRecord, Tick,
 };
 use experiments::progress::{Event, Progress, Silent};
 use experiments::recipe::{AttackPart, Profile, RecipeSet};
@@ -110,7 +110,13 @@ impl Engine for Fake {
         Ok(())
     }
 
-    fn evaluate(&self, _: &Job<'_>, model: &Path, ids: &[u32], _: Tick<'_>) -> Result<Evaluation, StudyError> {
+    fn evaluate(
+        &self,
+        _: &Job<'_>,
+        model: &Path,
+        ids: &[u32],
+        _: Tick<'_>,
+    ) -> Result<Evaluation, StudyError> {
         assert_eq!(std::fs::read(model).unwrap(), b"weights");
         self.note("evaluate");
         Ok(Evaluation { samples: ids.len(), correct: ids.len() * 3 / 4, per_class: vec![] })
@@ -186,7 +192,15 @@ impl Engine for Fake {
         self.note("deploy");
         std::fs::write(work.join("program.bin"), b"program").unwrap();
         let (samples, correct) = (ids.len(), ids.len() / 2);
-        Ok(Deployment { integer: true, note: "exact".into(), flash: 90_000, ram: 40_000, samples, correct, agree: samples })
+        Ok(Deployment {
+            integer: true,
+            note: "exact".into(),
+            flash: 90_000,
+            ram: 40_000,
+            samples,
+            correct,
+            agree: samples,
+        })
     }
 }
 
@@ -199,7 +213,15 @@ fn options(out: &Path) -> Options {
 }
 
 const EVERYTHING: [&str; 10] = [
-    "epoch 1", "epoch 2", "evaluate", "pgd on 128", "pgd on 128", "pgd on 44", "square on 128", "square on 122", "audit",
+    "epoch 1",
+    "epoch 2",
+    "evaluate",
+    "pgd on 128",
+    "pgd on 128",
+    "pgd on 44",
+    "square on 128",
+    "square on 122",
+    "audit",
     "deploy",
 ];
 
@@ -389,7 +411,14 @@ fn the_report_says_what_was_measured_and_what_not() {
     ] {
         assert!(markdown.contains(golden), "{golden}\nnot in\n{markdown}");
     }
-    for golden in ["Tiny &lt;network&gt;", "class=\"banner\"", "data:image/png;base64,", "<svg", "c0ffeec0ffee", "not run"] {
+    for golden in [
+        "Tiny &lt;network&gt;",
+        "class=\"banner\"",
+        "data:image/png;base64,",
+        "<svg",
+        "c0ffeec0ffee",
+        "not run",
+    ] {
         assert!(html.contains(golden), "{golden}");
     }
     assert!(!html.contains("<network>") && !html.contains("http"), "escaped and self-contained");

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Look at the data the study runs on
     Data(DataArgs),
+    /// Lower a trained model to its integer program: what it costs and what is proved about it
+    Analyze(AnalyzeArgs),
     /// List what recipes can name: recipes, networks, quantizers, attacks, tasks
     Knobs,
 }
@@ -111,6 +113,15 @@ pub(crate) struct ShowArgs {
     pub(crate) place: DataPlace,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct AnalyzeArgs {
+    /// Model file, such as OUT/cache/train-…/model.qnn
+    pub(crate) model: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum ProfileArg {
     /// Minutes, on any data: proves that every stage runs
@@ -144,7 +155,15 @@ mod tests {
     #[test]
     fn lists_and_shards_parse() {
         let cli = Cli::try_parse_from([
-            "ternion", "reproduce", "--only", "train,attack", "--shard", "1/4", "--recipe", "a.toml", "b.toml",
+            "ternion",
+            "reproduce",
+            "--only",
+            "train,attack",
+            "--shard",
+            "1/4",
+            "--recipe",
+            "a.toml",
+            "b.toml",
         ]);
         let Command::Reproduce(args) = cli.unwrap().command else { panic!("another command") };
         assert_eq!(args.only, [Stage::Train, Stage::Attack]);

@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Reproduce(args) => commands::reproduce::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Data(args) => commands::data::run(&args),
+        Command::Analyze(args) => commands::analyze::run(&args),
         Command::Knobs => commands::knobs::run(),
     };
     match result {

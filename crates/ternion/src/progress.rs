@@ -37,7 +37,9 @@ fn sentence(event: &Event) -> Option<String> {
     match event {
         Event::Start { stage, unit } => Some(format!("{stage:8} {unit}")),
         Event::End { cached: true, .. } | Event::Advance { .. } => None,
-        Event::End { stage, unit, seconds, .. } => Some(format!("{stage:8} {unit}: done in {}", clock(*seconds))),
+        Event::End { stage, unit, seconds, .. } => {
+            Some(format!("{stage:8} {unit}: done in {}", clock(*seconds)))
+        }
         Event::Failed { stage, unit, error } => Some(format!("{stage:8} {unit}: FAILED: {error}")),
         Event::Notice { loud: false, message } => Some(message.clone()),
         Event::Notice { loud: true, message } => {
@@ -73,7 +75,7 @@ impl Progress for Lines {
                 }
                 *last = Some(Instant::now());
                 let share = 100.0 * *done as f64 / (*total).max(1) as f64;
-                Some(format!("{stage:8} {unit}: {share:.0} % {message}"))
+                Some(format!("{stage:8} {unit}: {share:3.0} % {message}").trim_end().to_owned())
             }
             other => sentence(other),
         };
@@ -139,6 +141,9 @@ mod tests {
 
     #[test]
     fn durations_read_well() {
-        assert_eq!((clock(4.24), clock(185.0), clock(7860.0)), ("4.2 s".into(), "3 min 05 s".into(), "2 h 11 min".into()));
+        assert_eq!(
+            (clock(4.24), clock(185.0), clock(7860.0)),
+            ("4.2 s".into(), "3 min 05 s".into(), "2 h 11 min".into())
+        );
     }
 }

@@ -56,7 +56,11 @@ pub(super) fn deploy(
         "{} channels proved equal to the trained network over {} accumulator values; logits {}",
         report.channels,
         report.values,
-        if report.logits_exact { "equal bit for bit".to_owned() } else { format!("within {:.1e}", report.logit_error) }
+        if report.logits_exact {
+            "equal bit for bit".to_owned()
+        } else {
+            format!("within {:.1e}", report.logit_error)
+        }
     );
     let engine = Engine::new(lowered.program).map_err(context())?;
     let d: usize = network.input.iter().product();

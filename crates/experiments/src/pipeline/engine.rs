@@ -6,24 +6,21 @@ use std::rc::Rc;
 
 use attacks::audit::{AuditOptions, Verdict, audit};
 use attacks::{Access, Attack, InputBox, Norm, Options, Outcome as AttackOutcome, Record, Samples};
-use datasets::{Augmentation, DataError, DataSearch, Dataset, Origin, Part, Task};
-use qnn::train::{self, FitOutcome, Penalty, TrainConfig, Trainer};
-use qnn::{InputGrid, LayerOp, Model, Network, Predictor, argmax, zoo};
+use datasets::{DataError, DataSearch, Dataset, Origin, Part, Task};
+use qnn::{InputGrid, Model, Network, Predictor, argmax, zoo};
 
-use super::adapter::{Attackable, SplitSamples};
-use super::sensitivity::{self, BITS_FILE};
+use super::adapter::Attackable;
+use super::sensitivity::BITS_FILE;
+use super::training::{by_sensitivity, fit};
 use super::{
     AuditReport, DataCard, Deployment, Engine, Evaluation, Evidence, Example, Finding, HISTORY_FILE, Job,
     MODEL_FILE, NetworkCard, Outcome, SampleRecord, Tick,
 };
 use crate::error::StudyError;
-use crate::recipe::{AttackPart, Role, SensitivityPart};
+use crate::recipe::{AttackPart, Role};
 
 /// Samples per model call.
 const BATCH: usize = 128;
-
-/// Batches from which batch normalisation is estimated anew when kernels are sampled in training.
-const RECALIBRATION_BATCHES: usize = 32;
 
 /// The real engine. It keeps the datasets it has loaded and the last model it has used.
 pub struct Pipeline {
@@ -110,7 +107,7 @@ impl Selected {
     }
 
     /// Samples of a split by position; every position must be below the split's length.
-    fn at(data: &Dataset, part: Part, places: &[usize]) -> Self {
+    pub(super) fn at(data: &Dataset, part: Part, places: &[usize]) -> Self {
         let (split, d) = (data.split(part), data.sample_len());
         let codes: Vec<u8> =
             places.iter().flat_map(|place| &split.codes[place * d..(place + 1) * d]).copied().collect();
@@ -143,6 +140,15 @@ fn predict(model: &mut Predictor, x: &[f32], tick: Tick<'_>) -> Result<Vec<u8>, 
         tick(predicted.len() as u64, total, "samples");
     }
     Ok(predicted)
+}
+
+/// Predicted classes of inputs on the grid, as the deployed program sees them, with the model they come from.
+fn predict_codes(path: &Path, x: &[f32], tick: Tick<'_>) -> Result<(Model, Vec<u8>), StudyError> {
+    let context = || StudyError::work(format!("reading {}", path.display()));
+    let model = Model::load(path).map_err(context())?;
+    let mut predictor = Predictor::for_codes(&model).map_err(context())?;
+    let predicted = predict(&mut predictor, x, tick)?;
+    Ok((model, predicted))
 }
 
 impl Engine for Pipeline {
@@ -214,9 +220,15 @@ impl Engine for Pipeline {
         Ok(())
     }
 
-    fn evaluate(&self, job: &Job<'_>, model: &Path, ids: &[u32], tick: Tick<'_>) -> Result<Evaluation, StudyError> {
+    fn evaluate(
+        &self,
+        job: &Job<'_>,
+        model: &Path,
+        ids: &[u32],
+        tick: Tick<'_>,
+    ) -> Result<Evaluation, StudyError> {
         let selected = Selected::new(&*self.dataset(&job.task)?, ids)?;
-        let predicted = self.with_model(model, |m| predict(&mut m.0, &selected.x, tick))?;
+        let predicted = predict_codes(model, &selected.x, tick)?.1;
         let mut per_class = vec![[0, 0]; job.data.classes.len()];
         for (label, predicted) in selected.labels.iter().zip(&predicted) {
             if let Some([correct, total]) = per_class.get_mut(usize::from(*label)) {
@@ -255,7 +267,8 @@ impl Engine for Pipeline {
         })?;
         // What is predicted without an attack comes from a pass of its own: a broken sample's record has lost it.
         let clean = self.with_model(model, |m| predict(&mut m.0, &selected.x, &|_, _, _| ()))?;
-        let headline = attack.headline_eps().and_then(|h| attack.eps.iter().position(|e| e == h)).unwrap_or(0);
+        let headline =
+            attack.headline_eps().and_then(|h| attack.eps.iter().position(|e| e == h)).unwrap_or(0);
         let record = |(i, id): (usize, &u32)| {
             let sized = |(eps, outcome): (&crate::recipe::Eps, &AttackOutcome)| {
                 let r = &outcome.records[i];
@@ -330,94 +343,9 @@ impl Engine for Pipeline {
         tick: Tick<'_>,
     ) -> Result<Deployment, StudyError> {
         let selected = Selected::new(&*self.dataset(&job.task)?, ids)?;
-        let model = Model::load(model).map_err(StudyError::work(format!("reading {}", model.display())))?;
-        let mut predictor = Predictor::for_codes(&model).map_err(StudyError::work("compiling"))?;
-        let expected = predict(&mut predictor, &selected.x, &|_, _, _| ())?;
+        let (model, expected) = predict_codes(model, &selected.x, &|_, _, _| ())?;
         super::deployment::deploy(&model, &selected, &expected, work, tick)
     }
-}
-
-/// Trains `network` for `epochs` in `work`, or continues there.
-fn fit(
-    job: &Job<'_>,
-    network: Network,
-    epochs: u32,
-    data: &Dataset,
-    work: &Path,
-    tick: Tick<'_>,
-) -> Result<FitOutcome, StudyError> {
-    let (recipe, schedule) = (job.recipe, &job.recipe.schedule);
-    let context = || StudyError::work(format!("training {}", recipe.name));
-    let model = Model::new(network, job.seed).map_err(context())?;
-    let mut kernels = model.network.layers.iter().filter_map(|layer| qnn::kernel_quantizer(&layer.op));
-    let sampled = kernels.any(qtensor::Quantizer::is_stochastic);
-    let config = TrainConfig {
-        batch: schedule.batch,
-        epochs,
-        rate: schedule.lr,
-        optimizer: recipe.optimizer.clone(),
-        schedule: schedule.shape.clone(),
-        label_smoothing: schedule.label_smoothing,
-        clip_norm: schedule.clip_norm,
-        patience: schedule.patience,
-        recalibrate: if sampled { RECALIBRATION_BATCHES } else { 0 },
-        seed: job.seed,
-    };
-    let penalty = |p: &jacreg::JacobianPenalty| Box::new(p.clone()) as Box<dyn Penalty>;
-    let penalties = recipe.jacobian.iter().map(penalty).collect();
-    let mut trainer = Trainer::new(model, config, penalties).map_err(context())?;
-    let set = |part, augmentation| SplitSamples { data, part, augmentation, seed: job.seed };
-    let samples = set(Part::Train, recipe.augmentation);
-    let held_out = set(Part::Validation, Augmentation::NONE);
-    let validation: Option<&dyn train::Samples> =
-        if data.validation.is_empty() { None } else { Some(&held_out) };
-    let steps = trainer.steps_per_epoch(&samples);
-    let total = steps * u64::from(epochs);
-    let mut latest = String::new();
-    let mut on_event = |event: train::Event<'_>| match event {
-        train::Event::Resumed(epochs) => tick(u64::from(epochs) * steps, total, "resumed from a checkpoint"),
-        train::Event::Step { epoch, done, .. } => tick(u64::from(epoch) * steps + done, total, &latest),
-        train::Event::Epoch { record, .. } => {
-            latest = format!("epoch {}: loss {:.3}", record.epoch + 1, record.train.loss);
-            if let Some(validation) = &record.validation {
-                latest += &format!(", validation {:.1} %", 100.0 * validation.accuracy());
-            }
-            tick(u64::from(record.epoch + 1) * steps, total, &latest);
-        }
-        train::Event::Stopped(epoch) => tick(total, total, &format!("stopped after epoch {epoch}")),
-    };
-    train::fit(&mut trainer, &samples, validation, work, &mut on_event).map_err(context())
-}
-
-/// The network whose bits per layer follow from a short training with 8 bits everywhere.
-fn by_sensitivity(
-    job: &Job<'_>,
-    part: &SensitivityPart,
-    data: &Dataset,
-    work: &Path,
-    tick: Tick<'_>,
-) -> Result<Network, StudyError> {
-    let size = if job.recipe.network.name.ends_with("_l") { zoo::Size::L } else { zoo::Size::S };
-    let grid = InputGrid { scale: data.grid.scale, zero_point: data.grid.zero_point };
-    let build = |bits: &[u32]| {
-        zoo::quanos(size, data.shape, grid, data.classes.len(), bits)
-            .map_err(StudyError::work("bits by sensitivity"))
-    };
-    let bits = match sensitivity::kept_bits(work) {
-        Some(bits) => bits,
-        None => {
-            let warm_up = work.join("warm_up");
-            std::fs::create_dir_all(&warm_up).map_err(StudyError::io(&warm_up))?;
-            let plain = zoo::stq_image(size, data.shape, grid, data.classes.len(), &zoo::Quantizers::default());
-            let layers = plain.layers.iter().filter(|l| matches!(l.op, LayerOp::Conv2d { .. } | LayerOp::Dense { .. }));
-            let network = build(&vec![8; layers.count()])?;
-            let trained = fit(job, network, part.epochs, data, &warm_up, tick)?.last;
-            let places: Vec<usize> = (0..part.samples.min(data.train.len())).collect();
-            let selected = Selected::at(data, Part::Train, &places);
-            sensitivity::choose_bits(&trained, data, &selected, part, job.seed, work)?
-        }
-    };
-    build(&bits)
 }
 
 fn example(

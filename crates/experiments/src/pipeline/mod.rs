@@ -6,6 +6,7 @@ mod adapter;
 mod deployment;
 mod engine;
 mod sensitivity;
+mod training;
 
 use std::path::Path;
 
@@ -220,7 +221,13 @@ pub trait Engine {
     ///
     /// # Errors
     /// If the model cannot be read or run.
-    fn evaluate(&self, job: &Job<'_>, model: &Path, ids: &[u32], tick: Tick<'_>) -> Result<Evaluation, StudyError>;
+    fn evaluate(
+        &self,
+        job: &Job<'_>,
+        model: &Path,
+        ids: &[u32],
+        tick: Tick<'_>,
+    ) -> Result<Evaluation, StudyError>;
 
     /// Attacks the test samples `ids`, keeping examples of those also in `keep`. Nothing about a sample depends on the others.
     ///

@@ -55,7 +55,8 @@ pub(super) fn choose_bits(
     let sensitivity = sensitivities(model, &selected.x, &adversarial).map_err(context())?;
     let bits = spread(&sensitivity, part);
     let path = work.join(BITS_FILE);
-    let text = serde_json::to_string(&bits).map_err(|source| StudyError::Json { path: path.clone(), source })?;
+    let text =
+        serde_json::to_string(&bits).map_err(|source| StudyError::Json { path: path.clone(), source })?;
     crate::stage::write_atomic(&path, &text)?;
     Ok(bits)
 }
@@ -84,8 +85,12 @@ fn sensitivities(model: &Model, clean: &[f32], adversarial: &[f32]) -> Result<Ve
     let forward = Forward::build(&mut graph, model, input, Phase::Inference, Statistics::Moving)?;
     let weighted = |op: &LayerOp| matches!(op, LayerOp::Conv2d { .. } | LayerOp::Dense { .. });
     let activation = |from: usize| {
-        let next = layers[from + 1..].iter().position(|l| weighted(&l.op) || matches!(l.op, LayerOp::Activation { .. }));
-        next.map(|n| from + 1 + n).filter(|i| matches!(layers[*i].op, LayerOp::Activation { .. })).unwrap_or(from)
+        let next = layers[from + 1..]
+            .iter()
+            .position(|l| weighted(&l.op) || matches!(l.op, LayerOp::Activation { .. }));
+        next.map(|n| from + 1 + n)
+            .filter(|i| matches!(layers[*i].op, LayerOp::Activation { .. }))
+            .unwrap_or(from)
     };
     let watched: Vec<NodeId> = (0..layers.len())
         .filter(|i| weighted(&layers[*i].op))

@@ -62,7 +62,8 @@ impl RecipeSet {
             }
         }
         sets.sort_by(|a, b| {
-            let key = |s: &Self| (s.get(profile).study.clone(), s.get(profile).order, s.get(profile).name.clone());
+            let key =
+                |s: &Self| (s.get(profile).study.clone(), s.get(profile).order, s.get(profile).name.clone());
             key(a).cmp(&key(b))
         });
         Ok(sets)
@@ -167,8 +168,10 @@ fn assemble(file: &str, text: &str) -> Result<(Table, Table), RecipeError> {
 }
 
 fn parse(file: &str, text: &str) -> Result<Table, RecipeError> {
-    text.parse::<Table>()
-        .map_err(|e| RecipeError::Syntax { file: file.to_owned(), message: e.to_string().trim_end().to_owned() })
+    text.parse::<Table>().map_err(|e| RecipeError::Syntax {
+        file: file.to_owned(),
+        message: e.to_string().trim_end().to_owned(),
+    })
 }
 
 fn resolve(file: &str, table: &Table, overrides: &Table, profile: Profile) -> Result<Recipe, RecipeError> {
@@ -263,9 +266,16 @@ epochs = 3
         assert!(unknown.contains("network"), "{unknown}");
         let missing = error(&MINIMAL.replace("epochs = 40", ""));
         assert!(missing.contains("`epochs`") && missing.contains("schedule"), "{missing}");
-        for (from, to) in [("kind = \"adam\"", "kind = \"madam\""), ("fgsm(", "fgms("), ("task = \"cifar10\"", "task = \"cifar\"")] {
+        for (from, to) in [
+            ("kind = \"adam\"", "kind = \"madam\""),
+            ("fgsm(", "fgms("),
+            ("task = \"cifar10\"", "task = \"cifar\""),
+        ] {
             let message = error(&MINIMAL.replace(from, to));
-            assert!(message.starts_with("mine.toml") && message.contains("known") | message.contains("none of"), "{message}");
+            assert!(
+                message.starts_with("mine.toml") && message.contains("known") | message.contains("none of"),
+                "{message}"
+            );
         }
         let wrong_type = error(&MINIMAL.replace("epochs = 40", "epochs = \"many\""));
         assert!(wrong_type.contains("schedule") && wrong_type.contains("epochs"), "{wrong_type}");

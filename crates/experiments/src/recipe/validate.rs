@@ -34,9 +34,7 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), Fault> {
 fn data(recipe: &Recipe) -> Result<(), Fault> {
     let folded = matches!(recipe.dataset.task, Task::SpeechCommands5Fold { .. });
     let folds = &recipe.dataset.folds;
-    require("dataset.folds", folded || folds.is_empty(), || {
-        format!("{} has no folds", recipe.dataset.task)
-    })?;
+    require("dataset.folds", folded || folds.is_empty(), || format!("{} has no folds", recipe.dataset.task))?;
     require("dataset.folds", folds.iter().all(|fold| *fold < 5), || "there are folds 0 to 4".into())
 }
 
@@ -52,9 +50,11 @@ fn network(recipe: &Recipe) -> Result<(), Fault> {
         })?;
         require(&key("epochs"), part.epochs > 0, || "must be at least 1".into())?;
         require(&key("samples"), part.samples >= 64, || "must be at least 64".into())?;
-        require(&key("max_bits"), 2 <= part.min_bits && part.min_bits <= part.max_bits && part.max_bits <= 8, || {
-            "bits must satisfy 2 <= min_bits <= max_bits <= 8".into()
-        })?;
+        require(
+            &key("max_bits"),
+            2 <= part.min_bits && part.min_bits <= part.max_bits && part.max_bits <= 8,
+            || "bits must satisfy 2 <= min_bits <= max_bits <= 8".into(),
+        )?;
     }
     recipe.network.quantizers().map(drop).map_err(|(key, message)| (key.to_owned(), message))
 }

@@ -43,8 +43,8 @@ pub(crate) fn save_examples(
     let examples =
         Examples { attack: attack.to_owned(), shape: data.shape, classes: data.classes.clone(), items };
     let path = path(out, row, "examples.json");
-    let text = serde_json::to_string(&examples)
-        .map_err(|source| StudyError::Json { path: path.clone(), source })?;
+    let text =
+        serde_json::to_string(&examples).map_err(|source| StudyError::Json { path: path.clone(), source })?;
     write_atomic(&path, &text)
 }
 
@@ -53,7 +53,11 @@ pub(crate) fn history(out: &Path, row: &Row) -> Result<Option<Vec<EpochRecord>>,
     let path = path(out, row, "history.jsonl");
     let Some(text) = read(&path)? else { return Ok(None) };
     let record = |(i, line)| {
-        serde_json::from_str(line).map_err(|source| StudyError::Line { path: path.clone(), line: i + 1, source })
+        serde_json::from_str(line).map_err(|source| StudyError::Line {
+            path: path.clone(),
+            line: i + 1,
+            source,
+        })
     };
     text.lines().enumerate().map(record).collect::<Result<_, _>>().map(Some)
 }

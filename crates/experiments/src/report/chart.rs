@@ -33,7 +33,7 @@ pub(super) struct Chart<'a> {
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 28.0;
 const BOTTOM: f64 = 42.0;
 /// Number of colours in the style sheet.
@@ -137,7 +137,8 @@ pub(super) fn round_ticks(high: f64) -> Vec<(f64, String)> {
     let high = if high.is_finite() && high > 0.0 { high } else { 1.0 };
     let rough = high / 4.0;
     let magnitude = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|s| *s >= rough).unwrap_or(rough);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * magnitude).find(|s| *s >= rough).unwrap_or(rough);
     let digits = if step < 1.0 { (-step.log10().floor()) as usize } else { 0 };
     let count = (high / step).ceil() as u32;
     (0..=count).map(|i| (f64::from(i) * step, format!("{:.digits$}", f64::from(i) * step))).collect()

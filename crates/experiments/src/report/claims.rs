@@ -29,6 +29,8 @@ pub(super) struct Claim {
     pub(super) source: &'static str,
     /// Why the two cannot be compared as they stand.
     pub(super) caveat: &'static str,
+    /// The same in a table cell.
+    pub(super) brief_caveat: &'static str,
     /// The claim in a table cell.
     pub(super) brief: &'static str,
     /// Recipes of ours the claim is about, best first.
@@ -40,6 +42,7 @@ const IMAGE: &[&str] = &["stq_image_l_jr", "stq_image_s_jr"];
 const AUDIO: &[&str] = &["stq_audio_l_jr", "stq_audio_s_jr"];
 const IMAGE_PLAIN: &[&str] = &["stq_image_l", "stq_image_s"];
 const AUDIO_PLAIN: &[&str] = &["stq_audio_l", "stq_audio_s"];
+const BUDGETS: &str = "topology and attack budgets are not public";
 const UNKNOWN: &str = "topology, training and attack budgets of the paper are not public";
 
 /// Every claim that could be read.
@@ -49,6 +52,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         reported: "on average better than Quanos under white-box attacks on CIFAR-10 (no number given)",
         source: "arXiv:2503.08973, abstract",
         caveat: "the rule of Quanos and the paper's attack budgets are not public; what \"average\" runs over is not said",
+        brief_caveat: "Quanos' rule is not public",
         brief: "better than Quanos, white-box",
         methods: IMAGE,
         answer: Answer::Gap { black_box: false, rivals: &["quanos_more_bits", "quanos_fewer_bits"] },
@@ -58,6 +62,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         reported: "8.3 % higher accuracy on average than the MLCommons/Tiny benchmarks under white-box attacks on CIFAR-10",
         source: "arXiv:2304.12829, abstract",
         caveat: UNKNOWN,
+        brief_caveat: BUDGETS,
         brief: "+8.3 % over MLPerf Tiny, white-box",
         methods: IMAGE,
         answer: Answer::Gap { black_box: false, rivals: &["resnet8_int8", "resnet8_float"] },
@@ -67,6 +72,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         reported: "the STQ model requires 410 KB of memory",
         source: "public summaries of arXiv:2503.08973",
         caveat: "the summaries do not say whether code, activations or metadata are counted",
+        brief_caveat: "what the 410 KB count is not said",
         brief: "410 KB",
         methods: &["stq_image_l_jr", "stq_image_l", "stq_image_s_jr", "stq_image_s"],
         answer: Answer::Flash,
@@ -76,17 +82,17 @@ pub(super) const CLAIMS: &[Claim] = &[
         reported: "STQ more accurate than float, stochastic binary and other quantized models",
         source: "public summaries of arXiv:2503.08973",
         caveat: UNKNOWN,
+        brief_caveat: BUDGETS,
         brief: "more accurate than its float twin",
         methods: IMAGE_PLAIN,
-        answer: Answer::CleanGap {
-            rivals: &["stq_image_s_float", "stq_image_s_binary", "stq_image_s_int8"],
-        },
+        answer: Answer::CleanGap { rivals: &["stq_image_s_float", "stq_image_s_binary", "stq_image_s_int8"] },
     },
     Claim {
         study: "speech",
         reported: "on average better than DS-CNN MLC/T under black-box attacks on GSC (no number given)",
         source: "arXiv:2503.08973, abstract",
         caveat: "which words and clips of GSC, which attacks and how many queries are not public",
+        brief_caveat: "clips, attacks and queries are not public",
         brief: "better than DS-CNN, black-box",
         methods: AUDIO,
         answer: Answer::Gap { black_box: true, rivals: &["ds_cnn_int8", "ds_cnn_float"] },
@@ -96,6 +102,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         reported: "79.5 % higher accuracy on average than the MLCommons/Tiny benchmarks under black-box attacks on a subset of GSC",
         source: "arXiv:2304.12829, abstract",
         caveat: "which words and clips of GSC, which attacks and how many queries are not public",
+        brief_caveat: "clips, attacks and queries are not public",
         brief: "+79.5 % over MLPerf Tiny, black-box",
         methods: AUDIO,
         answer: Answer::Gap { black_box: true, rivals: &["ds_cnn_int8", "ds_cnn_float"] },
@@ -105,6 +112,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         reported: "STQ more accurate than float, stochastic binary and other quantized models",
         source: "public summaries of arXiv:2503.08973",
         caveat: UNKNOWN,
+        brief_caveat: BUDGETS,
         brief: "more accurate than its float twin",
         methods: AUDIO_PLAIN,
         answer: Answer::CleanGap { rivals: &["stq_audio_s_float"] },
@@ -114,6 +122,7 @@ pub(super) const CLAIMS: &[Claim] = &[
         reported: "6.5 % more accurate under black-box attacks on SVHN",
         source: "arXiv:2304.12829, abstract",
         caveat: "SVHN is not part of this study",
+        brief_caveat: "",
         brief: "",
         methods: &[],
         answer: Answer::NotRun,
@@ -122,8 +131,20 @@ pub(super) const CLAIMS: &[Claim] = &[
 
 impl Claim {
     /// Whether the claim is about this recipe.
-    pub(super) fn concerns(&self, recipe: &str) -> bool {
+    fn concerns(&self, recipe: &str) -> bool {
         self.methods.contains(&recipe)
+    }
+
+    /// What a recipe's row says: the claims about it in brief, and why they cannot be compared.
+    pub(super) fn cells(recipe: &str) -> (Vec<&'static Self>, Vec<&'static str>) {
+        let claims: Vec<&Self> = CLAIMS.iter().filter(|c| c.concerns(recipe)).collect();
+        let mut caveats = Vec::new();
+        for claim in &claims {
+            if !caveats.contains(&claim.brief_caveat) {
+                caveats.push(claim.brief_caveat);
+            }
+        }
+        (claims, caveats)
     }
 
     /// What was measured here, in words; says so if nothing was.

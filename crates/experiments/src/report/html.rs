@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Document;
 use super::artefact::{self, Examples};
 use super::chart::COLOURS;
-use super::claims::CLAIMS;
+use super::claims::{CLAIMS, Claim};
 use super::strip::figures;
 use super::training::{eps_charts, training_charts};
 use super::view::{Accuracy, Line, Table, kilobytes, millions, percent, study_title};
@@ -32,7 +32,9 @@ pub(super) fn render(document: &Document<'_>, out: &Path) -> Result<String, Stud
     }
     let missing = document.missing();
     if !missing.is_empty() {
-        page.push_str("<div class=\"note\"><b>Parts are missing.</b> Numbers from incomplete rows carry a *.<ul>");
+        page.push_str(
+            "<div class=\"note\"><b>Parts are missing.</b> Numbers from incomplete rows carry a *.<ul>",
+        );
         missing.iter().for_each(|line| {
             let _ = write!(page, "<li>{}</li>", escape(line));
         });
@@ -119,17 +121,23 @@ fn main_table(page: &mut String, table: &Table<'_>) {
         let verdict = line.verdict().unwrap_or("-");
         let _ = write!(page, "<td class=\"verdict {0}\">{0}</td>", escape(verdict));
         sizes(page, line);
-        let claims = || CLAIMS.iter().filter(|c| c.concerns(&line.recipe));
-        let brief: Vec<String> = claims()
-            .map(|c| format!("<span title=\"{}; {}\">{}</span>", escape(c.reported), escape(c.source), escape(c.brief)))
+        let (claims, caveats) = Claim::cells(&line.recipe);
+        let brief: Vec<String> = claims
+            .iter()
+            .map(|c| {
+                format!(
+                    "<span title=\"{}; {}\">{}</span>",
+                    escape(c.reported),
+                    escape(c.source),
+                    escape(c.brief)
+                )
+            })
             .collect();
-        let mut caveats: Vec<String> = claims().map(|c| escape(c.caveat)).collect();
-        caveats.dedup();
         let _ = writeln!(
             page,
             "<td class=\"text group\">{}</td><td class=\"text\">{}</td></tr>",
             brief.join("<br>"),
-            caveats.join("<br>")
+            escape(&caveats.join("\n")).replace('\n', "<br>")
         );
     }
     page.push_str("</tbody></table></div>\n");
@@ -138,7 +146,8 @@ fn main_table(page: &mut String, table: &Table<'_>) {
 fn sizes(page: &mut String, line: &Line<'_>) {
     let mut size = |bytes: Option<u64>| {
         let text = bytes.map_or("-".to_owned(), kilobytes);
-        let kind = line.footprint.filter(|f| !f.integer).map_or("", |_| "<span class=\"ci\">f32 values</span>");
+        let kind =
+            line.footprint.filter(|f| !f.integer).map_or("", |_| "<span class=\"ci\">f32 values</span>");
         let note = line.footprint.map_or("", |f| f.note.as_str());
         let _ = write!(page, "<td class=\"num\" title=\"{}\">{text}{kind}</td>", escape(note));
     };
@@ -196,7 +205,8 @@ fn audits(page: &mut String, table: &Table<'_>) {
 fn legend(page: &mut String, table: &Table<'_>) {
     page.push_str("<div class=\"legend\">");
     for (i, line) in table.lines.iter().enumerate() {
-        let _ = write!(page, "<span><span class=\"dot f{}\"></span>{}</span>", i % COLOURS, escape(&line.title));
+        let _ =
+            write!(page, "<span><span class=\"dot f{}\"></span>{}</span>", i % COLOURS, escape(&line.title));
     }
     page.push_str("</div>\n");
 }
@@ -242,7 +252,20 @@ fn origins(page: &mut String, document: &Document<'_>) {
         "</p><details><summary>{} numbers</summary><div class=\"wide\"><table><thead><tr>",
         document.rows.len()
     );
-    for head in ["recipe", "seed", "fold", "measured", "eps", "correct / samples", "accuracy", "queries, median / mean", "data", "checksum", "stage keys", "commit"] {
+    for head in [
+        "recipe",
+        "seed",
+        "fold",
+        "measured",
+        "eps",
+        "correct / samples",
+        "accuracy",
+        "queries, median / mean",
+        "data",
+        "checksum",
+        "stage keys",
+        "commit",
+    ] {
         let _ = write!(page, "<th>{head}</th>");
     }
     page.push_str("</tr></thead><tbody>\n");
@@ -281,6 +304,6 @@ fn origin(page: &mut String, row: &Row) {
         escape(&row.data.checksum),
         escape(&row.data.checksum.chars().take(12).collect::<String>()),
         keys.join("<br>"),
-        escape(&row.commit.as_deref().unwrap_or("unknown").chars().take(18).collect::<String>())
+        escape(&super::short_commit(row.commit.as_deref()))
     );
 }

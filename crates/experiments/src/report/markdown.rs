@@ -2,7 +2,7 @@
 use std::fmt::Write;
 
 use super::Document;
-use super::claims::CLAIMS;
+use super::claims::{CLAIMS, Claim};
 use super::view::{Accuracy, Line, Table, kilobytes, millions, study_title, with_interval};
 use crate::results::Measure;
 
@@ -60,10 +60,8 @@ fn cells(table: &Table<'_>, line: &Line<'_>) -> Vec<String> {
     cells.push(line.footprint.map_or("-".into(), |f| size(f.flash, f.integer)));
     cells.push(line.footprint.map_or("-".into(), |f| size(f.ram, f.integer)));
     cells.push(millions(line.any.macs));
-    let claims = || CLAIMS.iter().filter(|c| c.concerns(&line.recipe));
-    cells.push(claims().map(|c| c.brief).collect::<Vec<_>>().join("; "));
-    let mut caveats: Vec<&str> = claims().map(|c| c.caveat).collect();
-    caveats.dedup();
+    let (claims, caveats) = Claim::cells(&line.recipe);
+    cells.push(claims.iter().map(|c| c.brief).collect::<Vec<_>>().join("; "));
     cells.push(caveats.join("; "));
     cells
 }
@@ -84,7 +82,9 @@ fn sizes(out: &mut String, table: &Table<'_>, line: &Line<'_>) {
         let list: Vec<String> = line
             .sizes(&column.attack)
             .iter()
-            .filter_map(|(_, eps)| Some(format!("eps {eps}: {}", with_interval(&line.under(&column.attack, eps)?))))
+            .filter_map(|(_, eps)| {
+                Some(format!("eps {eps}: {}", with_interval(&line.under(&column.attack, eps)?)))
+            })
             .collect();
         if !list.is_empty() {
             let _ = writeln!(out, "  - `{}`: {}", column.attack, list.join("; "));
@@ -126,7 +126,7 @@ fn origins(out: &mut String, document: &Document<'_>) {
                 first.seed.to_string(),
                 format!("{} ({})", first.data.name, first.data.origin),
                 first.data.checksum.chars().take(16).collect(),
-                first.commit.clone().unwrap_or_else(|| "unknown".to_owned()),
+                super::short_commit(first.commit.as_deref()),
                 first.stages.get("train").cloned().unwrap_or_default(),
                 numbers.to_string(),
             ],

@@ -36,6 +36,13 @@ pub fn write(out: &Path, profile: Option<Profile>) -> Result<PathBuf, StudyError
     Ok(path)
 }
 
+/// The first twelve digits of a commit, and whether files had changed.
+fn short_commit(commit: Option<&str>) -> String {
+    let Some(commit) = commit else { return "unknown commit".to_owned() };
+    let digits: String = commit.chars().take(12).collect();
+    if commit.ends_with("-dirty") { digits + "-dirty" } else { digits }
+}
+
 /// What both forms of the report are set from.
 struct Document<'a> {
     profile: Profile,
@@ -82,8 +89,7 @@ impl Document<'_> {
 
     /// What every number of the report has in common.
     fn origin(&self) -> String {
-        let mut commits: Vec<&str> =
-            self.rows.iter().map(|r| r.commit.as_deref().unwrap_or("unknown commit")).collect();
+        let mut commits: Vec<String> = self.rows.iter().map(|r| short_commit(r.commit.as_deref())).collect();
         commits.sort_unstable();
         commits.dedup();
         let mut versions: Vec<&str> = self.rows.iter().map(|r| r.version.as_str()).collect();

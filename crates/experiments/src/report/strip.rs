@@ -11,10 +11,12 @@ const GAIN: f32 = 20.0;
 /// Examples in a strip.
 const SHOWN: usize = 8;
 
-/// One figure per example; empty if none changed the prediction. Those that did come first.
+/// One figure per sample that was classified correctly, those whose prediction changed first.
 pub(super) fn figures(examples: &Examples) -> String {
-    let mut items: Vec<&Example> = examples.items.iter().filter(|e| usable(e, examples.shape)).collect();
-    items.sort_by_key(|e| (e.adversarial == e.predicted, e.predicted != e.label));
+    // A sample that was wrong from the start was never attacked and has nothing to show.
+    let attacked = |e: &&Example| usable(e, examples.shape) && e.predicted == e.label;
+    let mut items: Vec<&Example> = examples.items.iter().filter(attacked).collect();
+    items.sort_by_key(|e| e.adversarial == e.predicted);
     let mut out = String::new();
     for example in items.into_iter().take(SHOWN) {
         let adversarial: Vec<f32> = example.adversarial_codes.clone();
@@ -25,7 +27,9 @@ pub(super) fn figures(examples: &Examples) -> String {
             examples.classes.get(usize::from(class)).cloned().unwrap_or_else(|| format!("class {class}"))
         };
         let _ = write!(out, "<figure class=\"example\">");
-        for (title, values) in [("clean", &clean), ("adversarial", &adversarial), ("difference × 20", &difference)] {
+        for (title, values) in
+            [("clean", &clean), ("adversarial", &adversarial), ("difference × 20", &difference)]
+        {
             if let Some(uri) = picture(values, examples.shape) {
                 let _ = write!(out, "<img alt=\"{title}\" title=\"{title}\" src=\"{uri}\">");
             }
@@ -69,8 +73,13 @@ fn picture(values: &[f32], [h, w, c]: [usize; 3]) -> Option<String> {
 
 /// Dark blue through teal to yellow for 0 to 1.
 fn heat(t: f32) -> [u8; 3] {
-    const STOPS: [[f32; 3]; 5] =
-        [[68.0, 1.0, 84.0], [59.0, 82.0, 139.0], [33.0, 145.0, 140.0], [94.0, 201.0, 98.0], [253.0, 231.0, 37.0]];
+    const STOPS: [[f32; 3]; 5] = [
+        [68.0, 1.0, 84.0],
+        [59.0, 82.0, 139.0],
+        [33.0, 145.0, 140.0],
+        [94.0, 201.0, 98.0],
+        [253.0, 231.0, 37.0],
+    ];
     let at = t.clamp(0.0, 1.0) * 4.0;
     let low = (at as usize).min(3);
     let share = at - low as f32;
@@ -96,7 +105,8 @@ mod tests {
     #[test]
     fn examples_that_changed_the_prediction_come_first_and_damaged_ones_are_left_out() {
         let classes = vec!["cat".to_owned(), "<dog>".to_owned()];
-        let items = vec![example(12, 0), example(12, 1), example(5, 1)];
+        let wrong = Example { predicted: 1, ..example(12, 1) };
+        let items = vec![example(12, 0), example(12, 1), example(5, 1), wrong];
         let text = figures(&Examples { attack: "pgd".into(), shape: [2, 2, 3], classes, items });
         assert_eq!(text.matches("<figure").count(), 2);
         assert_eq!(text.matches("<img").count(), 6);

@@ -13,7 +13,8 @@ use crate::error::StudyError;
 pub(super) fn eps_charts(table: &Table<'_>) -> Vec<String> {
     let mut charts = Vec::new();
     for column in &table.columns {
-        let mut sizes: Vec<(f64, String)> = table.lines.iter().flat_map(|l| l.sizes(&column.attack)).collect();
+        let mut sizes: Vec<(f64, String)> =
+            table.lines.iter().flat_map(|l| l.sizes(&column.attack)).collect();
         sizes.push((0.0, "0".to_owned()));
         sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
         sizes.dedup_by(|a, b| a.1 == b.1);
@@ -22,7 +23,8 @@ pub(super) fn eps_charts(table: &Table<'_>) -> Vec<String> {
         let series = table.lines.iter().enumerate().map(|(colour, line)| {
             let mut points = Vec::new();
             for (_, text) in &sizes {
-                let accuracy = if text == "0" { line.clean.clone() } else { line.under(&column.attack, text) };
+                let accuracy =
+                    if text == "0" { line.before(&column.attack) } else { line.under(&column.attack, text) };
                 if let Some(a) = accuracy {
                     let tip = format!(
                         "{}, {} eps {text}: {} %, {} samples",
@@ -69,7 +71,12 @@ pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<Strin
     let Some(epochs) = runs.iter().filter_map(|(_, _, h)| h.last()).map(|r| r.epoch + 1).max() else {
         return Ok(Vec::new());
     };
-    let highest = runs.iter().flat_map(|(_, _, h)| h).map(|r| r.train.loss).filter(|l| l.is_finite()).fold(0.0, f64::max);
+    let highest = runs
+        .iter()
+        .flat_map(|(_, _, h)| h)
+        .map(|r| r.train.loss)
+        .filter(|l| l.is_finite())
+        .fold(0.0, f64::max);
     let curve = |value: &dyn Fn(&EpochRecord) -> Option<f64>, dashed: bool| -> Vec<Series> {
         let one = |(colour, line, history): &(usize, &Line<'_>, Vec<EpochRecord>)| {
             let points = history.iter().filter_map(|r| {
@@ -108,7 +115,12 @@ pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<Strin
     let penalties = curve(&penalty, false);
     if !penalties.is_empty() {
         let high = runs.iter().flat_map(|(_, _, h)| h).filter_map(penalty).fold(0.0, f64::max);
-        charts.push(chart("Jacobian penalty, before its weight", "½ mean ‖J‖²", round_ticks(high), penalties));
+        charts.push(chart(
+            "Jacobian penalty, before its weight",
+            "½ mean ‖J‖²",
+            round_ticks(high),
+            penalties,
+        ));
     }
     Ok(charts)
 }

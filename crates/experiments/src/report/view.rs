@@ -25,15 +25,20 @@ impl Accuracy {
     /// Joins rows that measure the same thing in different runs. Folds hold out different samples, so their counts
     /// add up; seeds share theirs, so the interval counts each sample once.
     fn join(rows: &[&Row]) -> Option<Self> {
+        Self::count(rows, &|row| row.correct)
+    }
+
+    fn count(rows: &[&Row], correct_of: &dyn Fn(&Row) -> usize) -> Option<Self> {
         let (samples, correct): (usize, usize) =
-            rows.iter().fold((0, 0), |(s, c), row| (s + row.samples, c + row.correct));
+            rows.iter().fold((0, 0), |(s, c), row| (s + row.samples, c + correct_of(row)));
         let mut seeds: Vec<u64> = rows.iter().filter(|r| r.samples > 0).map(|r| r.seed).collect();
         seeds.sort_unstable();
         seeds.dedup();
         let distinct = samples as f64 / seeds.len().max(1) as f64;
         let value = correct as f64 / samples.max(1) as f64;
         let (lo, hi) = wilson(value * distinct, distinct)?;
-        let values = || rows.iter().filter_map(|r| r.value);
+        let measured = rows.iter().filter(|r| r.samples > 0);
+        let values = || measured.clone().map(|r| correct_of(r) as f64 / r.samples as f64);
         Some(Self {
             value,
             lo,
@@ -97,6 +102,14 @@ impl Line<'_> {
             .filter(|r| r.measure == Measure::Attack && r.attack == attack && r.eps_text == eps_text)
             .collect();
         Accuracy::join(&rows)
+    }
+
+    /// Accuracy without the attack on the samples it was run on.
+    pub(super) fn before(&self, attack: &str) -> Option<Accuracy> {
+        let (_, size) = self.sizes(attack).into_iter().next()?;
+        let of_attack = |r: &&Row| r.measure == Measure::Attack && r.attack == attack && r.eps_text == size;
+        let rows: Vec<&Row> = self.rows.iter().copied().filter(of_attack).collect();
+        Accuracy::count(&rows, &|row| row.clean_correct)
     }
 
     /// Sizes at which an attack was run, smallest first, with their text.

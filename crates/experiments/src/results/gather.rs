@@ -11,7 +11,12 @@ use crate::report::artefact;
 use crate::stage::{Entry, Lookup, Stage, Step, Store, Unit, attacked};
 
 /// Rows for everything of `unit` that the cache holds; attacks whose parts are missing get rows that say so.
-pub(crate) fn gather(store: &Store, out: &Path, unit: &Unit, profile: Profile) -> Result<Vec<Row>, StudyError> {
+pub(crate) fn gather(
+    store: &Store,
+    out: &Path,
+    unit: &Unit,
+    profile: Profile,
+) -> Result<Vec<Row>, StudyError> {
     let entry = |stage: Stage| -> Result<Option<Entry>, StudyError> {
         let Some(step) = unit.steps_of(stage).next() else { return Ok(None) };
         Ok(match store.lookup(&step.id())? {
@@ -20,7 +25,8 @@ pub(crate) fn gather(store: &Store, out: &Path, unit: &Unit, profile: Profile) -
         })
     };
     let audit: Option<AuditReport> = entry(Stage::Audit)?.map(|e| e.json("audit.json")).transpose()?;
-    let deployed: Option<Deployment> = entry(Stage::Deploy)?.map(|e| e.json("deployment.json")).transpose()?;
+    let deployed: Option<Deployment> =
+        entry(Stage::Deploy)?.map(|e| e.json("deployment.json")).transpose()?;
     let clean: Option<Evaluation> = entry(Stage::Evaluate)?.map(|e| e.json("evaluation.json")).transpose()?;
     let template = template(unit, profile, audit, deployed.as_ref());
     if let Some(train) = entry(Stage::Train)? {
@@ -29,9 +35,10 @@ pub(crate) fn gather(store: &Store, out: &Path, unit: &Unit, profile: Profile) -
     let mut rows = Vec::new();
     let clean_expected = unit.clean_selection().len();
     let (samples, correct) = clean.map_or((0, 0), |c| (c.samples, c.correct));
-    rows.push(counted(template.clone(), samples, clean_expected, correct));
+    let row = Row { clean_correct: correct, ..template.clone() };
+    rows.push(counted(row, samples, clean_expected, correct));
     if let Some(deployed) = deployed.filter(|d| d.integer) {
-        let row = Row { measure: Measure::Deployed, ..template.clone() };
+        let row = Row { measure: Measure::Deployed, clean_correct: deployed.correct, ..template.clone() };
         rows.push(counted(row, deployed.samples, clean_expected, deployed.correct));
     }
     for (step, attack) in unit.steps_of(Stage::Attack).zip(&unit.recipe.attacks) {
@@ -57,6 +64,7 @@ pub(crate) fn gather(store: &Store, out: &Path, unit: &Unit, profile: Profile) -
             let queries: Vec<f64> =
                 records.iter().filter_map(|r| r.outcomes.get(i)).map(|o| o.queries as f64).collect();
             (row.queries_median, row.queries_mean) = (median(&queries), mean(&queries));
+            row.clean_correct = records.iter().filter(|r| r.predicted == r.label).count();
             rows.push(counted(row, records.len(), selection.len(), robust(&records, i)));
         }
     }
@@ -112,6 +120,7 @@ fn template(unit: &Unit, profile: Profile, audit: Option<AuditReport>, deployed:
         samples: 0,
         expected: 0,
         correct: 0,
+        clean_correct: 0,
         value: None,
         lo: None,
         hi: None,

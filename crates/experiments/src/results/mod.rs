@@ -11,7 +11,7 @@ pub(crate) use gather::gather;
 use crate::error::StudyError;
 use crate::pipeline::AuditReport;
 use crate::recipe::{Profile, Role};
-use crate::stage::{write_atomic, Lock};
+use crate::stage::{Lock, write_atomic};
 
 /// What a row measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,6 +98,8 @@ pub struct Row {
     pub expected: usize,
     /// Samples classified correctly.
     pub correct: usize,
+    /// Of the same samples, those classified correctly without an attack.
+    pub clean_correct: usize,
     /// Accuracy.
     pub value: Option<f64>,
     /// Lower end of Wilson's 95 % interval.
@@ -184,14 +186,16 @@ impl Results {
         all.rows.retain(|old| !rows.iter().any(|new| new.run() == old.run()));
         all.rows.extend(rows);
         all.rows.sort_by(|a, b| {
-            let key = |r: &Row| (r.profile, r.study.clone(), r.order, r.recipe.clone(), r.fold, r.seed, r.measure);
+            let key =
+                |r: &Row| (r.profile, r.study.clone(), r.order, r.recipe.clone(), r.fold, r.seed, r.measure);
             // A stable sort: attacks stay in the recipe's order, sizes in the attack's.
             key(a).cmp(&key(b))
         });
         let path = Self::path(out);
         let mut text = String::new();
         for row in &all.rows {
-            let line = serde_json::to_string(row).map_err(|source| StudyError::Json { path: path.clone(), source })?;
+            let line = serde_json::to_string(row)
+                .map_err(|source| StudyError::Json { path: path.clone(), source })?;
             text.push_str(&line);
             text.push('\n');
         }

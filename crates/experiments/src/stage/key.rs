@@ -96,7 +96,10 @@ mod tests {
         assert_eq!(text(&a), r#"{"a":null,"b":[1,2.5,"x\"y"]}"#);
         assert_eq!(Key::of(Stage::Train, &a), Key::of(Stage::Train, &b));
         assert_ne!(Key::of(Stage::Train, &a), Key::of(Stage::Attack, &a));
-        assert_ne!(Key::of(Stage::Train, &a), Key::of(Stage::Train, &json!({"a": null, "b": [2.5, 1, "x\"y"]})));
+        assert_ne!(
+            Key::of(Stage::Train, &a),
+            Key::of(Stage::Train, &json!({"a": null, "b": [2.5, 1, "x\"y"]}))
+        );
         assert_eq!(Key::of(Stage::Data, &a).short().len(), 16);
     }
 

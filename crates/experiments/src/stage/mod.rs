@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use key::Key;
 pub(crate) use lock::Lock;
 pub(crate) use parts::attacked;
-pub(crate) use store::write_atomic;
 pub use plan::{Plan, Step, Unit};
 pub use run::{Options, Study, Summary};
 pub use shard::{Shard, merge_parts};
+pub(crate) use store::write_atomic;
 pub use store::{Entry, EntryId, Lookup, Store};
 
 /// One step of an experiment, in the order in which they run.
@@ -68,7 +68,7 @@ impl Stage {
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 
@@ -76,8 +76,9 @@ impl FromStr for Stage {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| {
-            format!("no stage `{text}`; there are {}", Self::ALL.map(Self::name).join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|s| s.name() == text)
+            .ok_or_else(|| format!("no stage `{text}`; there are {}", Self::ALL.map(Self::name).join(", ")))
     }
 }

@@ -3,10 +3,10 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
+use super::Stage;
 use super::key::Key;
 use super::shard::merge_parts;
 use super::store::Store;
-use super::Stage;
 use crate::error::StudyError;
 use crate::pipeline::SampleRecord;
 

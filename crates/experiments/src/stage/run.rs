@@ -17,7 +17,7 @@ use crate::results::{Results, gather};
 /// Samples attacked between two saves.
 const CHUNK: usize = 128;
 /// Adversarial examples kept to be shown.
-const EXAMPLES: usize = 8;
+const EXAMPLES: usize = 16;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ impl<'a> Study<'a> {
             }
             let label = match &step.attack {
                 None => unit.name.clone(),
-                Some(attack) => format!("{} {attack}", unit.name),
+                Some(attack) => format!("{} {}", unit.name, attack.split('(').next().unwrap_or(attack)),
             };
             match self.step(unit, step, &label) {
                 Ok(true) => summary.cached += 1,

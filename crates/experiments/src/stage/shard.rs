@@ -90,7 +90,13 @@ mod tests {
             id,
             label: 1,
             predicted: 1,
-            outcomes: vec![Outcome { eps: 0.1, predicted: 1, queries: u64::from(id), gradients: 0, distance: 0.1 }],
+            outcomes: vec![Outcome {
+                eps: 0.1,
+                predicted: 1,
+                queries: u64::from(id),
+                gradients: 0,
+                distance: 0.1,
+            }],
             example: None,
         }
     }

@@ -80,12 +80,6 @@ fn show(task: &Task, search: &DataSearch) -> Result<End> {
     for (i, class) in data.classes.iter().enumerate() {
         println!("{class:16} {:>8} {:>10} {:>8}", counts[0][i], counts[1][i], counts[2][i]);
     }
-    println!(
-        "{:16} {:>8} {:>10} {:>8}",
-        "all",
-        data.train.len(),
-        data.validation.len(),
-        data.test.len()
-    );
+    println!("{:16} {:>8} {:>10} {:>8}", "all", data.train.len(), data.validation.len(), data.test.len());
     Ok(End::Done)
 }

@@ -1,4 +1,5 @@
 //! One file per command.
+pub(crate) mod analyze;
 pub(crate) mod data;
 pub(crate) mod knobs;
 pub(crate) mod report;

@@ -15,7 +15,10 @@ pub(crate) fn run(args: &ReproduceArgs) -> Result<End> {
         if threads == 0 {
             return Err(anyhow!(Usage("--threads: at least 1".into())));
         }
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start threads")?;
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .context("cannot start threads")?;
     }
     let engine = Pipeline::new(DataSearch { explicit: args.data.clone() });
     let profile = match args.profile {
@@ -100,7 +103,10 @@ fn banner(plan: &Plan) -> Option<String> {
 
 fn show(plan: &Plan, args: &ReproduceArgs, profile: Profile) -> Result<End> {
     if args.json {
-        println!("{}", serde_json::to_string(&serde_json::json!({"event": "plan", "profile": profile, "plan": plan}))?);
+        println!(
+            "{}",
+            serde_json::to_string(&serde_json::json!({"event": "plan", "profile": profile, "plan": plan}))?
+        );
         return Ok(if plan.refused.is_empty() { End::Done } else { End::Failed });
     }
     let wanted = |stage: Stage| args.only.is_empty() || args.only.contains(&stage);
@@ -108,7 +114,8 @@ fn show(plan: &Plan, args: &ReproduceArgs, profile: Profile) -> Result<End> {
     for unit in &plan.units {
         println!("{} ({}, {:.1} M MACs)", unit.name, unit.data.name, unit.network.macs as f64 / 1e6);
         for step in unit.steps.iter().filter(|step| wanted(step.stage)) {
-            let state = if step.cached { "cached".to_owned() } else { format!("about {}", clock(step.estimate)) };
+            let state =
+                if step.cached { "cached".to_owned() } else { format!("about {}", clock(step.estimate)) };
             let attack = step.attack.as_deref().unwrap_or_default();
             println!("  {:8} {}  {state:>18}  {attack}", step.stage.name(), step.key.short());
             total += step.estimate;

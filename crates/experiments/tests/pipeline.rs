@@ -1,0 +1,99 @@
+//! The real engine end to end on generated data, as small as it goes: every kind of network the study has.
+use std::path::Path;
+
+use datasets::DataSearch;
+use experiments::pipeline::Pipeline;
+use experiments::progress::Silent;
+use experiments::recipe::{Profile, RecipeSet};
+use experiments::results::{Measure, Results, Row};
+use experiments::stage::{Options, Study};
+
+/// The smoke profile of a built-in recipe with less of everything.
+fn tiny(dir: &Path, recipe: &str, extra: &str) -> RecipeSet {
+    let task = if recipe.contains("audio") || recipe.contains("ds_cnn") { "keywords" } else { "shapes" };
+    let text = format!(
+        r#"
+extends = "{recipe}"
+name = "tiny_{recipe}"
+[profile.smoke]
+[profile.smoke.dataset]
+task = "synthetic_{task}"
+folds = []
+train_samples = 96
+validation_samples = 20
+[profile.smoke.augmentation]
+time_shift_ms = 0
+noise_probability = 0.0
+[profile.smoke.schedule]
+epochs = 1
+batch = 16
+[profile.smoke.evaluate]
+samples = 24
+attack_samples = 6
+audit_samples = 6
+audit_steps = 2
+audit_queries = 5
+[[profile.smoke.attacks]]
+attack = "pgd(norm=linf, steps=2, restarts=1)"
+role = "strong"
+eps = [0.01, 0.1]
+{extra}"#
+    );
+    let path = dir.join(format!("{recipe}.toml"));
+    std::fs::write(&path, text).unwrap();
+    RecipeSet::open(path.to_str().unwrap()).unwrap()
+}
+
+fn run(out: &Path, recipes: Vec<RecipeSet>) -> Vec<Row> {
+    let engine = Pipeline::new(DataSearch::default());
+    let options = Options {
+        profile: Profile::Smoke,
+        recipes,
+        out: out.to_owned(),
+        seed: Some(5),
+        only: None,
+        shard: None,
+    };
+    let study = Study::new(&engine, &Silent, options);
+    let summary = study.run(&study.plan()).unwrap();
+    // An audit without a single correct sample refuses, and one epoch promises none.
+    let failed: Vec<_> = summary.failed.iter().filter(|f| !f.2.contains("audit")).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    Results::read(out).unwrap().rows
+}
+
+#[test]
+fn a_ternary_network_goes_from_data_to_an_integer_program_that_agrees() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = run(dir.path(), vec![tiny(dir.path(), "stq_audio_s_jr", "")]);
+    let row = |measure| rows.iter().find(|r| r.measure == measure).unwrap();
+    let footprint = row(Measure::Clean).footprint.as_ref().unwrap();
+    assert!(footprint.integer && footprint.flash < 32 * 1024, "{footprint:?}");
+    assert_eq!(footprint.agreement, Some(1.0));
+    assert_eq!(row(Measure::Clean).correct, row(Measure::Deployed).correct);
+    let attacked: Vec<&Row> = rows.iter().filter(|r| r.measure == Measure::Attack).collect();
+    assert_eq!(attacked.len(), 2);
+    assert!(attacked.iter().all(|r| r.samples == 6 && r.correct <= r.clean_correct));
+    assert!(attacked[1].correct <= attacked[0].correct, "a larger size cannot leave more standing here");
+}
+
+#[test]
+fn a_float_network_has_no_integer_program_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = run(dir.path(), vec![tiny(dir.path(), "stq_audio_s_float", "")]);
+    assert!(rows.iter().all(|r| r.measure != Measure::Deployed));
+    let footprint = rows[0].footprint.as_ref().unwrap();
+    assert!(!footprint.integer && footprint.note.contains("no integer program"), "{footprint:?}");
+}
+
+#[test]
+fn bits_by_sensitivity_are_chosen_kept_and_deployed() {
+    let dir = tempfile::tempdir().unwrap();
+    let extra = "[profile.smoke.network.sensitivity]\nepochs = 1\nsamples = 64\n";
+    let rows = run(dir.path(), vec![tiny(dir.path(), "quanos_more_bits", extra)]);
+    assert!(rows[0].footprint.as_ref().unwrap().integer);
+    let train = dir.path().join("cache").join(format!("train-{}", rows[0].stages["train"]));
+    let bits: Vec<u32> = serde_json::from_slice(&std::fs::read(train.join("bits.json")).unwrap()).unwrap();
+    assert_eq!(bits.len(), 7);
+    assert!(bits.contains(&2) && bits.contains(&8) && bits.iter().all(|b| (2..=8).contains(b)), "{bits:?}");
+}
