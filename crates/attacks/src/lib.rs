@@ -1,3 +1,5 @@
+//! Adversaries against anything that answers `logits(x)`, and the robustness audit.
+//!
 #![doc = include_str!("../README.md")]
 //! # Code map
 //! [`model`] what may be asked; [`spec`] which attack; [`run()`] the loop; [`outcome`] the records; [`mod@loss`] what is maximised.

@@ -104,7 +104,10 @@ impl JacobianPenalty {
         let named = |name: &str| {
             let at = layers.iter().position(|l| l.name == name);
             at.map(|i| forward.layers[i]).ok_or_else(|| {
-                QnnError::Config(format!("Jacobian penalty: network `{}` has no layer `{name}`", model.network.name))
+                QnnError::Config(format!(
+                    "Jacobian penalty: network `{}` has no layer `{name}`",
+                    model.network.name
+                ))
             })
         };
         let outputs = match self.of.as_str() {

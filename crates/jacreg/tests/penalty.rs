@@ -97,7 +97,10 @@ fn estimates_are_unbiased_and_sharpen_with_projections() {
             let variance = draws.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (draws.len() - 1) as f64;
             let error = (variance / draws.len() as f64).sqrt();
             assert!((mean - truth).abs() < 4.0 * error, "{of} wrt {wrt}: {mean} +- {error}, exactly {truth}");
-            println!("{of} wrt {wrt}: {projections} projections, relative deviation {:.3}", variance.sqrt() / truth);
+            println!(
+                "{of} wrt {wrt}: {projections} projections, relative deviation {:.3}",
+                variance.sqrt() / truth
+            );
             variances.push(variance);
         }
         let ratio = variances[0] / variances[1];
@@ -110,7 +113,9 @@ fn recipe_form_has_defaults_and_refuses_unknown_keys() {
     let minimal: JacobianPenalty =
         serde_json::from_str(r#"{"of": "logits", "wrt": "input", "lambda": 0.01}"#).unwrap();
     assert_eq!(minimal, JacobianPenalty::input(0.01));
-    assert!(serde_json::from_str::<JacobianPenalty>(r#"{"of": "logits", "wrt": "input", "lamda": 1}"#).is_err());
+    assert!(
+        serde_json::from_str::<JacobianPenalty>(r#"{"of": "logits", "wrt": "input", "lamda": 1}"#).is_err()
+    );
 }
 
 #[test]

@@ -58,7 +58,10 @@ fn main() -> Result<(), QnnError> {
         let start = Instant::now();
         let stats = trainer.train_epoch(&Noise, &mut |_, _| {})?;
         let step = start.elapsed().as_secs_f64() * 1e3 / stats.steps as f64;
-        println!("{name} {twin:?} {threads} threads: {step:.1} ms a step of 128, buffers {} MiB", trainer.buffer_bytes() >> 20);
+        println!(
+            "{name} {twin:?} {threads} threads: {step:.1} ms a step of 128, buffers {} MiB",
+            trainer.buffer_bytes() >> 20
+        );
         let mut predictor = Predictor::new(&model)?;
         let (x, mut z) = (vec![0.5; 128 * predictor.input_len()], vec![0.0; 128 * 12]);
         predictor.logits(&x, &mut z)?;

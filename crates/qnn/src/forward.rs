@@ -85,13 +85,15 @@ impl Forward {
             let node = match &layer.op {
                 LayerOp::Conv2d { stride, padding, .. } => {
                     let w = kernel(graph);
-                    let g = Conv2d::new(dims(graph, x), dims(graph, w), *stride, (*padding).into()).map_err(at)?;
+                    let g = Conv2d::new(dims(graph, x), dims(graph, w), *stride, (*padding).into())
+                        .map_err(at)?;
                     let y = graph.conv2d(g, x, w);
                     biased(graph, y)
                 }
                 LayerOp::DepthwiseConv2d { stride, padding, .. } => {
                     let w = kernel(graph);
-                    let g = Conv2d::depthwise(dims(graph, x), dims(graph, w), *stride, (*padding).into()).map_err(at)?;
+                    let g = Conv2d::depthwise(dims(graph, x), dims(graph, w), *stride, (*padding).into())
+                        .map_err(at)?;
                     let y = graph.conv2d(g, x, w);
                     biased(graph, y)
                 }

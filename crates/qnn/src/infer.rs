@@ -121,8 +121,7 @@ impl Predictor {
                 cotangent(logits, &mut c.cotangent[..count * k]);
                 let inputs = Inputs { model: &self.model, x: &c.x, cotangent: &c.cotangent };
                 c.exec.run(1, &inputs, RunKey::default())?;
-                grad[at * d..(at + count) * d]
-                    .copy_from_slice(&c.exec.output(c.input_grad)[..count * d]);
+                grad[at * d..(at + count) * d].copy_from_slice(&c.exec.output(c.input_grad)[..count * d]);
             }
             at += count;
         }

@@ -79,7 +79,12 @@ impl Model {
                     ParamKind::Gamma | ParamKind::MovingVariance => vec![1.0; len],
                     _ => vec![0.0; len],
                 };
-                params.push(Param { name: format!("{}/{suffix}", layer.name), shape: dims.clone(), kind, values });
+                params.push(Param {
+                    name: format!("{}/{suffix}", layer.name),
+                    shape: dims.clone(),
+                    kind,
+                    values,
+                });
             }
         }
         Ok(Self { network, params })
@@ -120,7 +125,10 @@ impl Model {
                 });
             }
             if let Some(i) = have.values.iter().position(|v| !v.is_finite()) {
-                return Err(QnnError::Config(format!("parameter `{}` is not finite at index {i}", have.name)));
+                return Err(QnnError::Config(format!(
+                    "parameter `{}` is not finite at index {i}",
+                    have.name
+                )));
             }
         }
         Ok(())

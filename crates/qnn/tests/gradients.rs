@@ -49,13 +49,20 @@ fn networks() -> Vec<(&'static str, Network)> {
         ("dense", end(net([2, 2, 2]))),
         ("two dense", {
             let hidden = LayerOp::Dense { units: 5, bias: true, quantizer: None };
-            net([2, 2, 2]).then("f", LayerOp::Flatten).then("h", hidden).then("r", relu()).then(
-                "logits",
-                LayerOp::Dense { units: CLASSES, bias: false, quantizer: None },
-            )
+            net([2, 2, 2])
+                .then("f", LayerOp::Flatten)
+                .then("h", hidden)
+                .then("r", relu())
+                .then("logits", LayerOp::Dense { units: CLASSES, bias: false, quantizer: None })
         }),
-        ("conv same", end(net([4, 5, 2]).then("c", conv2d(3, [3, 3], [1, 1], true, &None)).then("r", relu()))),
-        ("conv stride 2", end(net([5, 4, 2]).then("c", conv2d(3, [3, 2], [2, 2], false, &None)).then("r", relu()))),
+        (
+            "conv same",
+            end(net([4, 5, 2]).then("c", conv2d(3, [3, 3], [1, 1], true, &None)).then("r", relu())),
+        ),
+        (
+            "conv stride 2",
+            end(net([5, 4, 2]).then("c", conv2d(3, [3, 2], [2, 2], false, &None)).then("r", relu())),
+        ),
         ("conv valid", {
             let op = LayerOp::Conv2d {
                 filters: 3,
@@ -67,10 +74,22 @@ fn networks() -> Vec<(&'static str, Network)> {
             };
             end(net([4, 5, 2]).then("c", op).then("r", relu()))
         }),
-        ("depthwise", end(net([4, 4, 3]).then("d", depthwise([3, 3], [2, 2], true, &None)).then("r", relu()))),
-        ("batch norm", end(net([3, 3, 2]).then("c", conv2d(3, [3, 3], [1, 1], false, &None)).then("b", bn()))),
-        ("max pool", end(net([5, 5, 2]).then("c", conv2d(3, [3, 3], [1, 1], false, &None)).then("p", pool(3, 2)))),
-        ("avg pool", end(net([4, 4, 2]).then("c", conv2d(3, [1, 1], [1, 1], false, &None)).then("p", avg(2)))),
+        (
+            "depthwise",
+            end(net([4, 4, 3]).then("d", depthwise([3, 3], [2, 2], true, &None)).then("r", relu())),
+        ),
+        (
+            "batch norm",
+            end(net([3, 3, 2]).then("c", conv2d(3, [3, 3], [1, 1], false, &None)).then("b", bn())),
+        ),
+        (
+            "max pool",
+            end(net([5, 5, 2]).then("c", conv2d(3, [3, 3], [1, 1], false, &None)).then("p", pool(3, 2))),
+        ),
+        (
+            "avg pool",
+            end(net([4, 4, 2]).then("c", conv2d(3, [1, 1], [1, 1], false, &None)).then("p", avg(2))),
+        ),
         ("dropout", end(net([3, 3, 2]).then("d", LayerOp::Dropout { rate: 0.3 }))),
         ("residual", {
             let n = net([4, 4, 2]).then("a", conv2d(3, [1, 1], [1, 1], false, &None)).then("ab", bn());
@@ -79,7 +98,10 @@ fn networks() -> Vec<(&'static str, Network)> {
         }),
         ("deep", {
             let n = net([6, 6, 2]).then("c1", conv2d(3, [3, 3], [1, 1], false, &None)).then("b1", bn());
-            let n = n.then("r1", relu()).then("p1", pool(2, 2)).then("c2", conv2d(4, [3, 3], [1, 1], false, &None));
+            let n = n
+                .then("r1", relu())
+                .then("p1", pool(2, 2))
+                .then("c2", conv2d(4, [3, 3], [1, 1], false, &None));
             end(n.then("b2", bn()).then("r2", relu()))
         }),
     ]
@@ -111,7 +133,9 @@ fn check(name: &str, network: Network, statistics: Statistics, jacobian: bool) {
     for (i, p) in model.params.iter().enumerate() {
         // Away from the initial zeros and ones, so that nothing cancels by symmetry.
         let jitter = noise(p.values.len(), 100 + i as u64);
-        values.params.push(p.values.iter().zip(jitter).map(|(&v, z)| f64::from(v) + 0.05 * z.abs()).collect());
+        values
+            .params
+            .push(p.values.iter().zip(jitter).map(|(&v, z)| f64::from(v) + 0.05 * z.abs()).collect());
     }
     values.inputs.push(noise(BATCH * h * w * c, 1));
     let mut soft = vec![0.1 / CLASSES as f64; BATCH * CLASSES];

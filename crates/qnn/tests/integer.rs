@@ -49,16 +49,19 @@ fn integer_layers_give_the_simulations_logits() {
         for grid in [InputGrid::UNIT_IMAGE, InputGrid::STANDARDISED] {
             let model = model(twin, grid);
             let mut rng = stream(2, Purpose::Test, &[]);
-            let codes: Vec<u8> = (0..6 * 9 * 7 * 3).map(|_| qtensor::stream::below(&mut rng, 256) as u8).collect();
+            let codes: Vec<u8> =
+                (0..6 * 9 * 7 * 3).map(|_| qtensor::stream::below(&mut rng, 256) as u8).collect();
             let x: Vec<f32> = codes.iter().map(|c| grid.value(*c)).collect();
             let doubles: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
 
             let mut graph = Graph::default();
             let input = graph.input(&[6, 9, 7, 3]);
-            let forward = Forward::build(&mut graph, &model, input, Phase::Inference, Statistics::Moving).unwrap();
+            let forward =
+                Forward::build(&mut graph, &model, input, Phase::Inference, Statistics::Moving).unwrap();
             let logits = forward.logits;
             let mut exec: Executor<f64> = Executor::new(graph, &[&[logits]], Phase::Inference, false);
-            let params = model.params.iter().map(|p| p.values.iter().map(|v| f64::from(*v)).collect()).collect();
+            let params =
+                model.params.iter().map(|p| p.values.iter().map(|v| f64::from(*v)).collect()).collect();
             exec.run(0, &Doubles { params, x: &doubles }, RunKey::default()).unwrap();
             let simulated = exec.output(logits);
 

@@ -18,7 +18,9 @@ impl Graph {
     /// # Panics
     /// If `input` is not an external tensor.
     pub fn declare_codes(&mut self, input: NodeId, step: f32, zero_point: u8) {
-        let Op::Input(slot) = self.nodes[input.index()].op else { panic!("only external tensors are declared") };
+        let Op::Input(slot) = self.nodes[input.index()].op else {
+            panic!("only external tensors are declared")
+        };
         self.input_grids.insert(slot, (step, zero_point));
     }
 

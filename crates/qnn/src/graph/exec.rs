@@ -104,7 +104,11 @@ impl<T: Element> Executor<T> {
     }
 
     /// Runs stage 0 and returns the layer of the first node that is not finite, if any.
-    pub fn first_non_finite(&mut self, leaves: &impl Leaves<T>, key: RunKey) -> Result<Option<String>, QnnError> {
+    pub fn first_non_finite(
+        &mut self,
+        leaves: &impl Leaves<T>,
+        key: RunKey,
+    ) -> Result<Option<String>, QnnError> {
         for k in 0..self.plan.stage_ends[0] {
             let id = self.plan.order[k];
             self.step(id, leaves, key)?;
@@ -181,9 +185,9 @@ impl<T: Element> Executor<T> {
                     None => (Codes::Skip, &mut self.scales),
                 };
                 let quantized = Quantized { values: out, codes, scales, scratch: &mut self.scratch };
-                q.quantize(input(0), &node.shape, self.phase, Some(&mut rng), quantized).map_err(|source| {
-                    QnnError::Quantize { layer: self.graph.label(id).to_owned(), source }
-                })?;
+                q.quantize(input(0), &node.shape, self.phase, Some(&mut rng), quantized).map_err(
+                    |source| QnnError::Quantize { layer: self.graph.label(id).to_owned(), source },
+                )?;
             }
             Op::ChannelAffine(terms, bias) => {
                 let term = |t: usize| (input(2 * t), input(2 * t + 1));
@@ -358,7 +362,9 @@ fn activate_grad<T: Element>(f: &Nonlinearity, order: u32, x: &[T], g: Option<&[
                         let slopes = &mut slopes[..out.len()];
                         q.slopes(&x[at..], slopes);
                         match g {
-                            Some(g) => out.iter_mut().zip(&g[at..]).zip(slopes).for_each(|((o, &g), s)| *o = g * *s),
+                            Some(g) => {
+                                out.iter_mut().zip(&g[at..]).zip(slopes).for_each(|((o, &g), s)| *o = g * *s)
+                            }
                             None => out.iter_mut().zip(slopes).for_each(|(o, s)| *o *= *s),
                         }
                     }

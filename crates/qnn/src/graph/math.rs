@@ -64,12 +64,7 @@ pub(crate) fn map1<T: Real>(out: &mut [T], a: Option<&[T]>, f: impl Fn(T) -> T +
 }
 
 /// `out[i] = f(a[i], b[i])`; `None` reads `out` itself.
-pub(crate) fn map2<T: Real>(
-    out: &mut [T],
-    a: Option<&[T]>,
-    b: Option<&[T]>,
-    f: impl Fn(T, T) -> T + Sync,
-) {
+pub(crate) fn map2<T: Real>(out: &mut [T], a: Option<&[T]>, b: Option<&[T]>, f: impl Fn(T, T) -> T + Sync) {
     pieces(out, |at, out| match (a, b) {
         (Some(a), Some(b)) => {
             out.iter_mut().zip(&a[at..]).zip(&b[at..]).for_each(|((o, &a), &b)| *o = f(a, b));

@@ -135,7 +135,9 @@ impl Plan {
 fn overwritable(op: &Op) -> Option<usize> {
     match op {
         Op::ActivationGrad(..) => Some(1),
-        Op::Linear(_) | Op::Mul | Op::AddScalar(_) | Op::RowScale | Op::ScalarMul | Op::Dropout(..) => Some(0),
+        Op::Linear(_) | Op::Mul | Op::AddScalar(_) | Op::RowScale | Op::ScalarMul | Op::Dropout(..) => {
+            Some(0)
+        }
         _ => None,
     }
 }

@@ -46,8 +46,9 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
         let mut out = LayerShape { input, output: input, flat, params: Vec::new(), macs: 0 };
         match &layer.op {
             LayerOp::Conv2d { filters, kernel, stride, padding, bias, .. } => {
-                let g = Conv2d::new(image()?, [kernel[0], kernel[1], c, *filters], *stride, (*padding).into())
-                    .map_err(geometry)?;
+                let g =
+                    Conv2d::new(image()?, [kernel[0], kernel[1], c, *filters], *stride, (*padding).into())
+                        .map_err(geometry)?;
                 out.output = [g.out_h, g.out_w, *filters];
                 out.macs = g.macs();
                 out.params.push(("kernel", vec![kernel[0], kernel[1], c, *filters]));
@@ -56,7 +57,8 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
                 }
             }
             LayerOp::DepthwiseConv2d { kernel, stride, padding, bias, .. } => {
-                let g = Conv2d::depthwise(image()?, [kernel[0], kernel[1], c, 1], *stride, (*padding).into()).map_err(geometry)?;
+                let g = Conv2d::depthwise(image()?, [kernel[0], kernel[1], c, 1], *stride, (*padding).into())
+                    .map_err(geometry)?;
                 out.output = [g.out_h, g.out_w, c];
                 out.macs = (g.out_h * g.out_w * kernel[0] * kernel[1] * c) as u64;
                 out.params.push(("kernel", vec![kernel[0], kernel[1], c, 1]));

@@ -169,7 +169,12 @@ impl Trainer {
     }
 
     /// Continues from a saved state.
-    pub(crate) fn restore(&mut self, model: Model, state: OptimizerState, epoch: u32) -> Result<(), QnnError> {
+    pub(crate) fn restore(
+        &mut self,
+        model: Model,
+        state: OptimizerState,
+        epoch: u32,
+    ) -> Result<(), QnnError> {
         model.validate()?;
         let fits = |a: &[Vec<f32>], b: &[Vec<f32>]| {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.len() == b.len())
@@ -201,11 +206,15 @@ impl Trainer {
         self.order.clear();
         self.order.extend(0..u32::try_from(samples.len()).expect("fewer than 2^32 samples"));
         let epoch = u64::from(self.epoch);
-        stream::shuffle(&mut stream::stream(self.config.seed, Purpose::BatchOrder, &[epoch]), &mut self.order);
+        stream::shuffle(
+            &mut stream::stream(self.config.seed, Purpose::BatchOrder, &[epoch]),
+            &mut self.order,
+        );
         for (weight, penalty) in self.weights.iter_mut().zip(&self.penalties) {
             *weight = (penalty.weight(self.epoch, self.config.epochs) * penalty.every() as f64) as f32;
         }
-        let mut stats = EpochStats { penalties: vec![0.0; self.penalties.len()], steps, ..Default::default() };
+        let mut stats =
+            EpochStats { penalties: vec![0.0; self.penalties.len()], steps, ..Default::default() };
         let mut penalised_steps = 0u64;
         for step in 0..steps {
             let at = step as usize * self.config.batch;
@@ -271,7 +280,8 @@ impl Trainer {
         let mut scale = 1.0;
         if let Some(limit) = self.config.clip_norm {
             let square = |g: &[f32]| g.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>();
-            let norm = (0..self.model.params.len()).filter_map(|i| graph.gradient(i)).map(square).sum::<f64>();
+            let norm =
+                (0..self.model.params.len()).filter_map(|i| graph.gradient(i)).map(square).sum::<f64>();
             let norm = norm.sqrt() as f32;
             if norm > limit {
                 scale = limit / norm;
@@ -299,7 +309,9 @@ fn soften(labels: &[u8], classes: usize, smoothing: f32, target: &mut [f32]) -> 
     target.fill(smoothing / classes as f32);
     for (row, &label) in target.chunks_mut(classes).zip(labels) {
         let slot = row.get_mut(usize::from(label)).ok_or_else(|| {
-            QnnError::Config(format!("label {label} in the training data, but the network has {classes} classes"))
+            QnnError::Config(format!(
+                "label {label} in the training data, but the network has {classes} classes"
+            ))
         })?;
         *slot += 1.0 - smoothing;
     }

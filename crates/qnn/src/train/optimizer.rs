@@ -158,8 +158,7 @@ impl OptimizerState {
             }
             Optimizer::Adam { beta1, beta2, weight_decay } => {
                 let t = i32::try_from(self.updates).unwrap_or(i32::MAX);
-                let correction =
-                    (1.0 - f64::from(beta2).powi(t)).sqrt() / (1.0 - f64::from(beta1).powi(t));
+                let correction = (1.0 - f64::from(beta2).powi(t)).sqrt() / (1.0 - f64::from(beta1).powi(t));
                 let step = (f64::from(rate) * correction) as f32;
                 let shrink = rate * decay(weight_decay);
                 values.zip(self.second[index].par_chunks_mut(PIECE)).for_each(|(((w, g), m), v)| {

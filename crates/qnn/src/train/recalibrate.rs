@@ -58,7 +58,8 @@ impl MomentsGraph {
         for (m, sums) in self.moments.iter().zip(&mut self.sums) {
             let unbias = m.count as f64 / (m.count.max(2) - 1) as f64;
             let (mean, variance) = (self.exec.output(m.mean), self.exec.output(m.variance));
-            let values = mean.iter().map(|v| f64::from(*v)).chain(variance.iter().map(|v| f64::from(*v) * unbias));
+            let values =
+                mean.iter().map(|v| f64::from(*v)).chain(variance.iter().map(|v| f64::from(*v) * unbias));
             sums.iter_mut().zip(values).for_each(|(s, v)| *s += v);
         }
         self.batches += 1;

@@ -69,15 +69,7 @@ impl StepGraph {
         outputs.extend(gradients.iter().flatten());
         outputs.extend(moments.iter().flat_map(|m| [m.mean, m.variance]));
         let exec = Executor::new(graph, &[&outputs], Phase::Training, false);
-        Ok(Self {
-            exec,
-            loss,
-            cross_entropy,
-            penalties: values,
-            logits: forward.logits,
-            gradients,
-            moments,
-        })
+        Ok(Self { exec, loss, cross_entropy, penalties: values, logits: forward.logits, gradients, moments })
     }
 
     pub(crate) fn run(&mut self, inputs: &StepInputs<'_>, key: RunKey) -> Result<(), QnnError> {

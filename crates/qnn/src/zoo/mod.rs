@@ -66,7 +66,8 @@ impl Twin {
 }
 
 /// Names accepted by [`build`].
-pub const NAMES: [&str; 6] = ["stq_image_s", "stq_image_l", "stq_audio_s", "stq_audio_l", "resnet8", "ds_cnn"];
+pub const NAMES: [&str; 6] =
+    ["stq_image_s", "stq_image_l", "stq_audio_s", "stq_audio_l", "resnet8", "ds_cnn"];
 
 /// Builds a network by name for an input of shape `[h, w, c]` on `grid` with `classes` classes.
 pub fn build(
