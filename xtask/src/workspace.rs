@@ -59,7 +59,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Every text file that git tracks or would add, sorted by path. Binary files are left out.
+/// Every file that git tracks or would add, sorted by path. Binary files have no text.
 pub(crate) fn files() -> Result<Vec<File>> {
     // `safe.directory`: containers often check out as another user than they run as.
     let args = [
@@ -83,9 +83,7 @@ pub(crate) fn files() -> Result<Vec<File>> {
         // A tracked file may be deleted in the working tree.
         if full.is_file() {
             let bytes = std::fs::read(&full).with_context(|| format!("cannot read {path}"))?;
-            if let Ok(text) = String::from_utf8(bytes) {
-                files.push(File { path: path.to_owned(), text });
-            }
+            files.push(File { path: path.to_owned(), text: String::from_utf8(bytes).unwrap_or_default() });
         }
     }
     files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -43,7 +43,8 @@ fn check_paths(path: &str, text: &str, paths: &[&str], report: &mut Report) {
     let mut fenced = false;
     for (index, line) in text.lines().enumerate() {
         fenced ^= line.trim_start().starts_with("```");
-        if fenced {
+        // Rows of the file map are relative to their crate, and checked as a whole.
+        if fenced || line.starts_with("| `") && path == map::DOCUMENT {
             continue;
         }
         for target in links(line).filter_map(|target| resolve(directory, target)) {

@@ -13,7 +13,7 @@ fn square_within_auto_attacks_band() {
     let images = Images::load(&folder);
     let mut net = ConvNet::load(&mut Npz::open(&folder, "models.npz"), "B", images.shape);
     for (name, config) in configs(&folder, "b_random_stats.npz") {
-        if !name.starts_with("aa_square") {
+        if !name.starts_with("aa_square_linf_12") {
             continue;
         }
         let text = format!(
@@ -29,7 +29,7 @@ fn square_within_auto_attacks_band() {
             config["robust_acc_std_over_seeds"].as_f64().unwrap(),
         );
         let (mut accuracies, mut queries) = (Vec::new(), Vec::new());
-        for seed in 0..4 {
+        for seed in 100..115 {
             let (access, options) = (Access::Black(&mut net), &mut Options::default());
             let out =
                 run(&attack, access, &images.samples(), &[eps], &InputBox::unit(), seed, options).unwrap();
@@ -37,6 +37,7 @@ fn square_within_auto_attacks_band() {
             queries.extend(out[0].broken().map(|r| r.queries as f64));
         }
         let got = accuracies.iter().sum::<f64>() / accuracies.len() as f64;
+        println!("{accuracies:?}");
         let middle = median(queries).unwrap();
         let library = config["queries_successful_q0_10_25_50_75_90_100"][3].as_f64().unwrap();
         println!(
