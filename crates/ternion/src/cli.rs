@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Data(DataArgs),
     /// Lower a trained model to its integer program: what it costs and what is proved about it
     Analyze(AnalyzeArgs),
+    /// Check against reference vectors of other libraries
+    Conformance(ConformanceArgs),
     /// List what recipes can name: recipes, networks, quantizers, attacks, tasks
     Knobs,
 }
@@ -118,6 +120,23 @@ pub(crate) struct AnalyzeArgs {
     /// Model file, such as OUT/cache/train-…/model.qnn
     pub(crate) model: PathBuf,
     /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// One line per case, then the counts. A disagreement, an unreadable folder or a case of unknown kind is a failure.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ternion conformance --dir oracle                   every folder of reference cases below `oracle`
+  ternion conformance --dir a --dir b --json         JSON lines; the last one has the counts
+
+Exit codes: 0 all agree, 1 a case failed, 2 wrong usage.")]
+pub(crate) struct ConformanceArgs {
+    /// Folder with reference cases, searched at any depth; may be repeated
+    #[arg(long, value_name = "DIR", num_args = 1.., required = true)]
+    pub(crate) dir: Vec<PathBuf>,
+    /// As JSON lines
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Report(args) => commands::report::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Analyze(args) => commands::analyze::run(&args),
+        Command::Conformance(args) => commands::conformance::run(&args),
         Command::Knobs => commands::knobs::run(),
     };
     match result {

@@ -11,6 +11,40 @@ mod sampled;
 
 pub use manifest::{Case, Manifest, ManifestError, Tensor};
 
+/// What came of comparing one case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Agrees; a short account of how closely.
+    Passed(String),
+    /// Disagrees, or cannot be read; the first disagreement.
+    Failed(String),
+    /// Not compared; why.
+    Skipped(String),
+    /// Records a known bug of another library, so that agreement is not wanted; which bug.
+    Informational(String),
+}
+
+impl From<Result<String, String>> for Verdict {
+    fn from(result: Result<String, String>) -> Self {
+        match result {
+            Ok(account) => Verdict::Passed(account),
+            Err(why) => Verdict::Failed(why),
+        }
+    }
+}
+
+/// Judges every case of the folder `dir`, in file order; a folder that cannot be read is one failure.
+pub fn run(dir: &std::path::Path, each: &mut dyn FnMut(&str, Verdict)) {
+    match Manifest::read(dir) {
+        Ok(manifest) => {
+            for case in manifest.cases() {
+                each(case.id(), check(&manifest, case).into());
+            }
+        }
+        Err(error) => each("manifest.json", Verdict::Failed(error.to_string())),
+    }
+}
+
 /// The kinds [`check`] can judge.
 pub const KINDS: [&str; 3] = ["quantizer", "stochastic", "meta"];
 

@@ -1,5 +1,6 @@
 //! One file per command.
 pub(crate) mod analyze;
+pub(crate) mod conformance;
 pub(crate) mod data;
 pub(crate) mod knobs;
 pub(crate) mod report;
