@@ -139,7 +139,7 @@ mod tests {
         std::fs::write(deep.join(MANIFEST), r#"{"cases": [{"id": "x", "kind": "soup"}]}"#).unwrap();
         let mut found = Vec::new();
         find(root.path(), &mut found).unwrap();
-        assert_eq!(found, [deep.clone()]);
+        assert_eq!(found, std::slice::from_ref(&deep));
 
         let mut failures = 0;
         judge(&deep, &mut |_, verdict| failures += usize::from(matches!(verdict, Verdict::Failed(_))));
