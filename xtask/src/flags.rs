@@ -5,6 +5,8 @@ use std::fmt;
 
 use lexopt::prelude::*;
 
+use crate::peers;
+
 /// The caller wrote a command line that means nothing: exit code 2, as everywhere in this workspace.
 #[derive(Debug)]
 pub(crate) struct UsageError(String);
@@ -63,6 +65,34 @@ pub(crate) fn ci(args: Vec<OsString>, steps: &[&str]) -> Result<Parsed<Ci>, Usag
     Ok(Parsed::Run(flags))
 }
 
+/// Parses the options of `peers`; group names must be among `groups`.
+pub(crate) fn peers(args: Vec<OsString>, groups: &[&str]) -> Result<Parsed<peers::Flags>, UsageError> {
+    let mut flags = peers::Flags { threads: 1, rounds: 9, ..Default::default() };
+    let mut parser = lexopt::Parser::from_args(args);
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Long("only") => {
+                let group = parser.value()?.string()?;
+                if !groups.contains(&group.as_str()) {
+                    return Err(UsageError(format!("no group {group:?}; there are {}", groups.join(", "))));
+                }
+                flags.only.push(group);
+            }
+            Long("work") => flags.works.push(parser.value()?.string()?),
+            Long("threads") => flags.threads = positive(parser.value()?.parse()?, "threads")?,
+            Long("rounds") => flags.rounds = positive(parser.value()?.parse()?, "rounds")?,
+            Long("json") => flags.json = Some(parser.value()?.into()),
+            Short('h') | Long("help") => return Ok(Parsed::Help),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Parsed::Run(flags))
+}
+
+fn positive(value: usize, option: &str) -> Result<usize, UsageError> {
+    if value == 0 { Err(UsageError(format!("--{option} must be at least 1"))) } else { Ok(value) }
+}
+
 /// For commands without options.
 pub(crate) fn none(args: Vec<OsString>) -> Result<Parsed<()>, UsageError> {
     let mut parser = lexopt::Parser::from_args(args);
@@ -94,6 +124,20 @@ mod tests {
         assert_eq!(parse("--only lint"), Err(r#"no step "lint"; the steps are fmt, test"#.into()));
         assert!(parse("--fast").is_err());
         assert!(parse("--only").is_err());
+    }
+
+    #[test]
+    fn peers_options() {
+        let parse = |line: &str| {
+            peers(line.split_whitespace().map(OsString::from).collect(), &["kernels", "train"])
+                .map_err(|e| e.to_string())
+        };
+        let Ok(Parsed::Run(flags)) = parse("--only train --threads=2 --json f") else { panic!("parses") };
+        assert_eq!((flags.threads, flags.rounds, flags.json), (2, 9, Some("f".into())));
+        assert_eq!(flags.only, ["train"]);
+        assert_eq!(parse("--only all"), Err(r#"no group "all"; there are kernels, train"#.into()));
+        assert_eq!(parse("--threads 0"), Err("--threads must be at least 1".into()));
+        assert!(parse("--threads many").is_err());
     }
 
     #[test]

@@ -19,23 +19,25 @@ pub(crate) fn run(subcommand: &str, args: Vec<OsString>) -> Result<ExitCode> {
 
 /// Builds the release binary, with cargo's progress on stderr, and returns its path.
 pub(crate) fn build() -> Result<PathBuf> {
+    build_target("ternion", &["--package", "ternion"])
+}
+
+/// Builds an example in release and returns its path.
+pub(crate) fn build_example(package: &str, example: &str) -> Result<PathBuf> {
+    build_target(example, &["--package", package, "--example", example])
+}
+
+fn build_target(name: &str, selection: &[&str]) -> Result<PathBuf> {
     let mut command = workspace::cargo();
-    command.args([
-        "build",
-        "--release",
-        "--package",
-        "ternion",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    eprintln!("xtask: building ternion (release)");
+    command.args(["build", "--release", "--message-format", "json-render-diagnostics"]).args(selection);
+    eprintln!("xtask: building {name} (release)");
     let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
-        bail!("`cargo build --release --package ternion` failed");
+        bail!("`cargo build --release {}` failed", selection.join(" "));
     }
     // Asking cargo, not guessing `target/release`, holds for any target directory or target triple.
-    executable(&String::from_utf8_lossy(&output.stdout), "ternion")
-        .context("cargo built ternion but named no executable")
+    executable(&String::from_utf8_lossy(&output.stdout), name)
+        .with_context(|| format!("cargo built {name} but named no executable"))
 }
 
 /// The path of binary `name` in cargo's JSON messages.

@@ -7,6 +7,7 @@ mod ci;
 mod flags;
 mod forward;
 mod map;
+mod peers;
 mod tidy;
 mod workspace;
 
@@ -26,6 +27,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "reproduce", about: "run the whole study: train, attack, audit, deploy, report", run: |a| forward::run("reproduce", a) },
     Command { name: "conformance", about: "check against reference vectors of other libraries", run: |a| forward::run("conformance", a) },
     Command { name: "data", about: "list, fetch, verify and show the data sets", run: |a| forward::run("data", a) },
+    Command { name: "peers", about: "time ours beside what others wrote, in one run", run: peers::run },
     Command { name: "tidy", about: "check layering, file sizes, licences, unsafe placement, docs", run: tidy::run },
     Command { name: "map", about: "rewrite the file map of ARCHITECTURE.md", run: map::run },
     Command { name: "ci", about: "every check of continuous integration, in its order", run: ci::run },
@@ -36,6 +38,7 @@ Examples:
   cargo xtask reproduce                       the study, on real data if found, else in small on embedded data
   cargo xtask reproduce --profile quick --data DIR --out out/quick
   cargo xtask conformance --dir DIR           one line per reference case
+  cargo xtask peers --only kernels --json FILE
   cargo xtask ci                              what a change must pass
   cargo xtask ci --only clippy --only tidy    some of it
 ";

@@ -19,6 +19,8 @@ pub mod int8;
 mod integer;
 mod lanes;
 pub mod parallel;
+#[cfg(feature = "peers")]
+pub mod peers;
 pub mod pool;
 mod real;
 pub mod reference;

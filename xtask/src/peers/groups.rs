@@ -1,0 +1,40 @@
+//! The groups of works that peers are timed on. Adding a group is adding a row, an example and scripts.
+
+/// A group: what is compared, and by which programs.
+pub(super) struct Group {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    /// Example of the `benches` crate that runs our side, and Rust peers if there are any.
+    pub(super) ours: &'static str,
+    /// Scripts in `xtask/peers`, one process each.
+    pub(super) scripts: &'static [&'static str],
+    /// File in `xtask/peers` with the pinned packages the scripts need.
+    pub(super) requirements: &'static str,
+}
+
+#[rustfmt::skip]
+pub(super) const GROUPS: &[Group] = &[
+    Group { name: "kernels", about: "matrix products and convolutions, one by one", ours: "peers_kernels",
+        scripts: &["onnxruntime_kernels.py", "litert_kernels.py"], requirements: "kernels.txt" },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::GROUPS;
+    use crate::workspace;
+
+    #[test]
+    fn what_groups_name_exists_and_is_pinned() {
+        let scripts = workspace::root().join("xtask/peers");
+        for group in GROUPS {
+            assert!(workspace::root().join(format!("benches/examples/{}.rs", group.ours)).is_file());
+            for script in group.scripts {
+                assert!(scripts.join(script).is_file(), "{script}");
+            }
+            let pins = std::fs::read_to_string(scripts.join(group.requirements)).unwrap();
+            for line in pins.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+                assert!(line.contains("==") || line.starts_with("--"), "{line} is not pinned");
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Runs one group: starts its participants and asks them in turn, round by round.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::groups::Group;
+use super::table::Row;
+use super::worker::Worker;
+use super::{Flags, venv};
+use crate::workspace;
+
+/// Adds the group's rows, and a line for everything that could not be compared.
+pub(super) fn group(
+    group: &Group,
+    flags: &Flags,
+    rows: &mut Vec<Row>,
+    missing: &mut Vec<String>,
+) -> Result<()> {
+    let ours = crate::forward::build_example("benches", group.ours)?;
+    let mut command = Command::new(&ours);
+    command.current_dir(workspace::root());
+    let mut workers =
+        vec![Worker::start(command, flags.threads).with_context(|| ours.display().to_string())?];
+    match venv::python(group) {
+        Ok(python) => {
+            for script in group.scripts {
+                let mut command = Command::new(&python);
+                command.arg(workspace::root().join("xtask/peers").join(script));
+                match Worker::start(command, flags.threads) {
+                    Ok(worker) => workers.push(worker),
+                    Err(error) => missing.push(format!("{}: {script}: {error:#}", group.name)),
+                }
+            }
+        }
+        Err(error) => missing.push(format!("{}: no Python peer ran: {error:#}", group.name)),
+    }
+    let own = workers[0].peers.first().context("our program hosts no peer")?.clone();
+    let wanted =
+        |name: &str| flags.works.is_empty() || flags.works.iter().any(|part| name.contains(part.as_str()));
+    // Works of ours that face the same work of theirs are measured together.
+    let mut subjects: Vec<&str> =
+        own.works.iter().filter(|w| wanted(&w.name)).map(|w| w.versus.as_str()).collect();
+    let mut seen = std::collections::HashSet::new();
+    subjects.retain(|versus| seen.insert(*versus));
+    for versus in subjects {
+        eprintln!("xtask: {}: {versus}", group.name);
+        let mine: Vec<_> = own.works.iter().filter(|w| w.versus == versus && wanted(&w.name)).collect();
+        // Who takes part: worker, peer, and its samples.
+        let mut theirs = Vec::new();
+        for (index, worker) in workers.iter().enumerate() {
+            for peer in worker.peers.iter().filter(|peer| peer.name != own.name) {
+                if peer.works.iter().any(|w| w.name == versus) {
+                    theirs.push((index, peer.clone(), Vec::<f64>::new()));
+                }
+            }
+        }
+        let mut samples = vec![Vec::new(); mine.len()];
+        // The first round warms caches and makes what is made once; it is not counted.
+        for round in 0..=flags.rounds {
+            for (work, samples) in mine.iter().zip(&mut samples) {
+                let value = workers[0].sample(&own.name, &work.name).with_context(|| work.name.clone())?;
+                if round > 0 {
+                    samples.push(value);
+                }
+            }
+            theirs.retain_mut(|(index, peer, samples)| match workers[*index].sample(&peer.name, versus) {
+                Ok(value) => {
+                    if round > 0 {
+                        samples.push(value);
+                    }
+                    true
+                }
+                Err(error) => {
+                    missing.push(format!("{}: {versus}: {}: {error:#}", group.name, peer.name));
+                    false
+                }
+            });
+        }
+        for (work, ours) in mine.iter().zip(&samples) {
+            for (_, peer, theirs) in &theirs {
+                if peer.ours.is_empty() || peer.ours.iter().any(|end| work.name.ends_with(end.as_str())) {
+                    rows.push(Row::new(group.name, work, peer, flags.threads, ours, theirs));
+                }
+            }
+        }
+    }
+    Ok(())
+}
