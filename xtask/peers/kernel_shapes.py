@@ -1,5 +1,9 @@
 """The shapes of the group `kernels`, with the names that benches/src/shapes.rs gives them."""
 
+# Endings of the names of our works that integer and float peers are compared with.
+INTEGER = ["u8 x ternary", "2-bit x ternary", "1-bit x ternary"]
+FLOAT = ["f32 x f32", "f32 x ternary"]
+
 # m, k, n
 GEMMS = [
     (1024, 27, 32), (1024, 288, 32), (256, 288, 64), (256, 576, 64), (64, 576, 128), (64, 1152, 128),

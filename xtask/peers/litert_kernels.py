@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from kernel_shapes import CONVOLUTIONS, GEMMS, conv_name, copies, gemm_name
+from kernel_shapes import CONVOLUTIONS, FLOAT, GEMMS, INTEGER, conv_name, copies, gemm_name
 
 random = np.random.default_rng(1)
 
@@ -106,6 +106,6 @@ def works(integer):
 
 version = importlib.metadata.version("ai-edge-litert")
 worker.serve([
-    worker.Peer("LiteRT int8", version, "GMAC/s", works(True)),
-    worker.Peer("LiteRT f32", version, "GMAC/s", works(False), ours=["f32 x f32", "f32 x ternary"]),
+    worker.Peer("LiteRT int8", version, "GMAC/s", works(True), ours=INTEGER),
+    worker.Peer("LiteRT f32", version, "GMAC/s", works(False), ours=FLOAT),
 ])

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from kernel_shapes import CONVOLUTIONS, GEMMS, conv_name, copies, gemm_name
+from kernel_shapes import CONVOLUTIONS, FLOAT, GEMMS, INTEGER, conv_name, copies, gemm_name
 
 random = np.random.default_rng(1)
 NUMPY = {"tensor(int32)": np.int32, "tensor(float)": np.float32, "tensor(uint8)": np.uint8}
@@ -95,6 +95,6 @@ def works(integer):
 
 version = onnxruntime.__version__
 worker.serve([
-    worker.Peer("ONNX Runtime int8", version, "GMAC/s", works(True)),
-    worker.Peer("ONNX Runtime f32", version, "GMAC/s", works(False), ours=["f32 x f32", "f32 x ternary"]),
+    worker.Peer("ONNX Runtime int8", version, "GMAC/s", works(True), ours=INTEGER),
+    worker.Peer("ONNX Runtime f32", version, "GMAC/s", works(False), ours=FLOAT),
 ])
