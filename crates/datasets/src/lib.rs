@@ -20,6 +20,7 @@
 
 mod augment;
 pub mod cifar;
+pub mod conformance;
 mod dataset;
 pub mod embedded;
 mod error;

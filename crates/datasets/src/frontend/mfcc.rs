@@ -3,33 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, ArrayView2, NdFloat};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, NdFloat};
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, FftNum, RealFftPlanner, RealToComplex};
 
+use super::Parameters;
 use crate::DataError;
 
-/// Samples per second of every waveform.
-pub const SAMPLE_RATE: u32 = 16_000;
-/// Samples per clip: one second.
-pub const SAMPLES: usize = 16_000;
-/// Frames per clip.
-pub const FRAMES: usize = (SAMPLES - FRAME) / STEP + 1;
-/// Cepstral coefficients kept per frame.
-pub const COEFFICIENTS: usize = 10;
-
-/// Samples per frame, 30 ms.
-pub(super) const FRAME: usize = 480;
-/// Samples between frames, 20 ms.
-pub(super) const STEP: usize = 320;
-/// Transform length; the frame is padded with zeros at its end.
-pub(super) const FFT: usize = 512;
-/// Mel bins.
-pub(super) const MELS: usize = 40;
-/// Added to a mel magnitude before the logarithm.
-pub(super) const LOG_OFFSET: f64 = 1e-6;
-const LOWER_HZ: f64 = 20.0;
-const UPPER_HZ: f64 = 4000.0;
+/// Frames per clip of the default front end.
+pub const FRAMES: usize = Parameters::MLPERF_TINY.frames();
+/// Cepstral coefficients kept per frame by the default front end.
+pub const COEFFICIENTS: usize = Parameters::MLPERF_TINY.coefficients;
 
 /// The scalar the front end computes with: f32 for speed, f64 for stored features and proofs.
 pub trait Real: NdFloat + FftNum {}
@@ -50,10 +34,11 @@ pub(super) struct Triangle<T> {
 
 /// The front end's tables and transform plans; make once, share between threads, one [`MfccWork`] each.
 ///
-/// Recipe: frames of 480 samples every 320; periodic Hann window; transform of 512; magnitude; 40 triangular mel bins
-/// (HTK mel scale, 20 to 4,000 Hz, DC excluded); ln(x + 1e-6); orthonormal-up-to-the-first DCT-II
-/// (Σₖ v\[k\] cos(π n (k + ½)/40) · 2/√80, n = 0..9).
+/// Recipe ([`Parameters`], here with MLPerf Tiny's numbers): frames of 480 samples every 320; periodic Hann window; transform
+/// of 512; magnitude; 40 triangular mel bins (HTK mel scale, 20 to 4,000 Hz, DC excluded); ln(x + 1e-6);
+/// orthonormal-up-to-the-first DCT-II (Σₖ v\[k\] cos(π n (k + ½)/40) · 2/√80, n = 0..9).
 pub struct Mfcc<T: Real> {
+    parameters: Parameters,
     pub(super) forward: Arc<dyn RealToComplex<T>>,
     pub(super) inverse: Arc<dyn ComplexToReal<T>>,
     pub(super) window: Array1<T>,
@@ -70,15 +55,13 @@ pub struct MfccWork<T: Real> {
     pub(super) spectrum: Vec<Complex<T>>,
     pub(super) scratch: Vec<Complex<T>>,
     pub(super) magnitude: Vec<T>,
+    pub(super) mel_grad: Vec<T>,
     pub(super) log_mel: Array2<T>,
 }
 
 impl<T: Real> fmt::Debug for Mfcc<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mfcc")
-            .field("frames", &FRAMES)
-            .field("coefficients", &COEFFICIENTS)
-            .finish_non_exhaustive()
+        f.debug_struct("Mfcc").field("parameters", &self.parameters).finish_non_exhaustive()
     }
 }
 
@@ -89,62 +72,91 @@ impl<T: Real> Default for Mfcc<T> {
 }
 
 impl<T: Real> Mfcc<T> {
-    /// Builds the tables (computed in f64, then rounded to T).
+    /// MLPerf Tiny's front end, tables computed in f64, then rounded to T.
     pub fn new() -> Self {
+        Self::build(Parameters::MLPERF_TINY)
+    }
+
+    /// A front end of other numbers.
+    ///
+    /// # Errors
+    /// [`DataError::Request`] as [`Parameters::check`].
+    pub fn with(parameters: Parameters) -> Result<Self, DataError> {
+        parameters.check()?;
+        Ok(Self::build(parameters))
+    }
+
+    fn build(parameters: Parameters) -> Self {
+        let Parameters { frame, fft, mel_bins, coefficients, .. } = parameters;
         let mut planner = RealFftPlanner::new();
         let turn = 2.0 * std::f64::consts::PI;
-        let triangles = mel_triangles();
+        let triangles = mel_triangles(&parameters);
         Mfcc {
-            forward: planner.plan_fft_forward(FFT),
-            inverse: planner.plan_fft_inverse(FFT),
-            window: Array1::from_shape_fn(FRAME, |n| {
-                real(0.5 - 0.5 * (turn * n as f64 / FRAME as f64).cos())
+            parameters,
+            forward: planner.plan_fft_forward(fft),
+            inverse: planner.plan_fft_inverse(fft),
+            window: Array1::from_shape_fn(frame, |n| {
+                real(0.5 - 0.5 * (turn * n as f64 / frame as f64).cos())
             }),
             used_bins: triangles.iter().map(|t| t.start + t.weights.len()).max().unwrap_or(0),
             triangles,
-            dct: Array2::from_shape_fn((MELS, COEFFICIENTS), |(k, n)| {
-                let angle = std::f64::consts::PI * n as f64 * (k as f64 + 0.5) / MELS as f64;
-                real(angle.cos() * 2.0 / (2.0 * MELS as f64).sqrt())
+            dct: Array2::from_shape_fn((mel_bins, coefficients), |(k, n)| {
+                let angle = std::f64::consts::PI * n as f64 * (k as f64 + 0.5) / mel_bins as f64;
+                real(angle.cos() * 2.0 / (2.0 * mel_bins as f64).sqrt())
             }),
         }
+    }
+
+    /// The numbers it was built from.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Values per clip: frames × coefficients.
+    pub fn features(&self) -> usize {
+        self.parameters.frames() * self.parameters.coefficients
     }
 
     /// Buffers for one thread.
     pub fn work(&self) -> MfccWork<T> {
+        let Parameters { fft, mel_bins, .. } = self.parameters;
         let scratch = self.forward.get_scratch_len().max(self.inverse.get_scratch_len());
         MfccWork {
-            frame: vec![T::zero(); FFT],
-            spectrum: vec![Complex::new(T::zero(), T::zero()); FFT / 2 + 1],
+            frame: vec![T::zero(); fft],
+            spectrum: vec![Complex::new(T::zero(), T::zero()); fft / 2 + 1],
             scratch: vec![Complex::new(T::zero(), T::zero()); scratch],
             magnitude: vec![T::zero(); self.used_bins],
-            log_mel: Array2::zeros((FRAMES, MELS)),
+            mel_grad: vec![T::zero(); mel_bins],
+            log_mel: Array2::zeros((self.parameters.frames(), mel_bins)),
         }
     }
 
-    /// MFCC of a normalised waveform: `wave` of [`SAMPLES`] values, `out` `[FRAMES, COEFFICIENTS]` row-major.
+    /// MFCC of a normalised waveform: `wave` of `samples` values, `out` `[frames, coefficients]` row-major.
     ///
     /// # Errors
     /// [`DataError::Request`] on wrong lengths or a sample that is not finite.
     pub fn compute(&self, wave: &[T], work: &mut MfccWork<T>, out: &mut [T]) -> Result<(), DataError> {
-        check_len("mfcc out", out.len(), FRAMES * COEFFICIENTS)?;
+        check_len("mfcc out", out.len(), self.features())?;
         self.log_mel(wave, work)?;
         self.cepstrum(work, out);
         Ok(())
     }
 
-    /// Natural logarithms of the mel magnitudes plus 1e-6, `[FRAMES, 40]`, of a normalised waveform of [`SAMPLES`] values.
+    /// Natural logarithms of the mel magnitudes plus the offset, `[frames, mel_bins]`, of a normalised waveform of `samples`
+    /// values.
     ///
     /// # Errors
     /// As [`compute`](Self::compute).
     pub fn log_mel<'a>(&self, wave: &[T], work: &'a mut MfccWork<T>) -> Result<ArrayView2<'a, T>, DataError> {
-        check_len("waveform", wave.len(), SAMPLES)?;
-        for t in 0..FRAMES {
+        check_len("waveform", wave.len(), self.parameters.samples)?;
+        let offset: T = real(self.parameters.log_offset);
+        for t in 0..self.parameters.frames() {
             self.spectrum(wave, t, work)?;
             for (k, magnitude) in work.magnitude.iter_mut().enumerate() {
                 *magnitude = magnitude_of(work.spectrum[k]);
             }
             for (m, triangle) in self.triangles.iter().enumerate() {
-                work.log_mel[[t, m]] = (triangle.apply(&work.magnitude) + real(LOG_OFFSET)).ln();
+                work.log_mel[[t, m]] = (triangle.apply(&work.magnitude) + offset).ln();
             }
         }
         // Looking at the result is cheaper than at every sample, and nothing not finite gets past the logarithm.
@@ -158,11 +170,12 @@ impl<T: Real> Mfcc<T> {
 
     /// Spectrum of frame t of `wave` into the work's `spectrum`.
     pub(super) fn spectrum(&self, wave: &[T], t: usize, work: &mut MfccWork<T>) -> Result<(), DataError> {
-        let samples = &wave[t * STEP..][..FRAME];
+        let Parameters { frame, step, .. } = self.parameters;
+        let samples = &wave[t * step..][..frame];
         for ((slot, &x), &w) in work.frame.iter_mut().zip(samples).zip(&self.window) {
             *slot = x * w;
         }
-        work.frame[FRAME..].fill(T::zero());
+        work.frame[frame..].fill(T::zero());
         self.forward
             .process_with_scratch(&mut work.frame, &mut work.spectrum, &mut work.scratch)
             .map_err(|e| DataError::request("mfcc transform", e.to_string()))
@@ -170,15 +183,31 @@ impl<T: Real> Mfcc<T> {
 
     /// DCT of the log-mel energies in `work`.
     pub(super) fn cepstrum(&self, work: &MfccWork<T>, out: &mut [T]) {
-        for (row, log_mel) in out.chunks_exact_mut(COEFFICIENTS).zip(work.log_mel.rows()) {
-            // Mel by mel into all coefficients at once: independent sums that run side by side, each in mel order.
-            let mut sums = [T::zero(); COEFFICIENTS];
-            for (&v, basis) in log_mel.iter().zip(self.dct.rows()) {
-                for (sum, &b) in sums.iter_mut().zip(basis) {
-                    *sum += b * v;
+        // Sums on the stack, of a length the compiler knows, for the front end everything else uses.
+        match self.parameters.coefficients {
+            COEFFICIENTS => {
+                for (row, log_mel) in out.chunks_exact_mut(COEFFICIENTS).zip(work.log_mel.rows()) {
+                    let mut sums = [T::zero(); COEFFICIENTS];
+                    self.project(log_mel, &mut sums);
+                    row.copy_from_slice(&sums);
                 }
             }
-            row.copy_from_slice(&sums);
+            n => {
+                for (row, log_mel) in out.chunks_exact_mut(n).zip(work.log_mel.rows()) {
+                    row.fill(T::zero());
+                    self.project(log_mel, row);
+                }
+            }
+        }
+    }
+
+    /// Mel by mel into all coefficients at once: independent sums that run side by side, each in mel order.
+    #[inline(always)]
+    fn project(&self, log_mel: ArrayView1<'_, T>, sums: &mut [T]) {
+        for (&v, basis) in log_mel.iter().zip(self.dct.rows()) {
+            for (sum, &b) in sums.iter_mut().zip(basis) {
+                *sum += b * v;
+            }
         }
     }
 }
@@ -186,7 +215,8 @@ impl<T: Real> Mfcc<T> {
 impl<T: Real> Triangle<T> {
     pub(super) fn apply(&self, magnitude: &[T]) -> T {
         let mut sum = T::zero();
-        for (&w, &x) in self.weights.iter().zip(&magnitude[self.start..]) {
+        // A bin too narrow to hold any transform bin has no weights, and its start may lie past the end.
+        for (&w, &x) in self.weights.iter().zip(magnitude.get(self.start..).unwrap_or_default()) {
             sum += w * x;
         }
         sum
@@ -197,21 +227,24 @@ pub(super) fn magnitude_of<T: Real>(z: Complex<T>) -> T {
     (z.re * z.re + z.im * z.im).sqrt()
 }
 
-/// `tf.signal.linear_to_mel_weight_matrix(40, 257, 16000, 20, 4000)`, column by column without its zeros.
-fn mel_triangles<T: Real>() -> Vec<Triangle<T>> {
+/// `tf.signal.linear_to_mel_weight_matrix(mel_bins, fft/2 + 1, sample_rate, lower_hz, upper_hz)`, column by column without
+/// its zeros.
+fn mel_triangles<T: Real>(parameters: &Parameters) -> Vec<Triangle<T>> {
+    let Parameters { sample_rate, fft, mel_bins, lower_hz, upper_hz, .. } = *parameters;
     let mel = |hz: f64| 1127.0 * (1.0 + hz / 700.0).ln();
-    let (low, high) = (mel(LOWER_HZ), mel(UPPER_HZ));
-    let edge = |i: usize| low + (high - low) * i as f64 / (MELS + 1) as f64;
-    let bin_mel = |k: usize| mel(k as f64 * f64::from(SAMPLE_RATE) / FFT as f64);
-    (0..MELS)
+    let (low, high) = (mel(lower_hz), mel(upper_hz));
+    let edge = |i: usize| low + (high - low) * i as f64 / (mel_bins + 1) as f64;
+    let bin_mel: Vec<f64> =
+        (0..=fft / 2).map(|k| mel(k as f64 * f64::from(sample_rate) / fft as f64)).collect();
+    (0..mel_bins)
         .map(|m| {
             let (lower, centre, upper) = (edge(m), edge(m + 1), edge(m + 2));
             let weight = |k: usize| {
-                let x = bin_mel(k);
+                let x = bin_mel[k];
                 ((x - lower) / (centre - lower)).min((upper - x) / (upper - centre)).max(0.0)
             };
             // Bin 0 is excluded by TensorFlow whatever its weight.
-            let inside: Vec<usize> = (1..=FFT / 2).filter(|&k| weight(k) > 0.0).collect();
+            let inside: Vec<usize> = (1..=fft / 2).filter(|&k| weight(k) > 0.0).collect();
             let start = inside.first().copied().unwrap_or(1);
             Triangle { start, weights: inside.iter().map(|&k| real(weight(k))).collect() }
         })
@@ -248,18 +281,19 @@ pub(super) fn check_len(what: &'static str, len: usize, expected: usize) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frontend::SAMPLES;
 
     #[test]
     fn tones_land_in_their_mel_bin() {
         let mfcc = Mfcc::<f64>::new();
         let mut work = mfcc.work();
-        assert_eq!(mfcc.triangles.len(), MELS);
+        assert_eq!(mfcc.triangles.len(), 40);
         assert!(mfcc.triangles.iter().all(|t| !t.weights.is_empty()));
         let peak = |hz: f64, work: &mut MfccWork<f64>| {
             let wave: Vec<f64> =
                 (0..SAMPLES).map(|n| (2.0 * std::f64::consts::PI * hz * n as f64 / 16_000.0).sin()).collect();
             let log_mel = mfcc.log_mel(&wave, work).unwrap();
-            (0..MELS).max_by(|&a, &b| log_mel[[20, a]].total_cmp(&log_mel[[20, b]])).unwrap()
+            (0..40).max_by(|&a, &b| log_mel[[20, a]].total_cmp(&log_mel[[20, b]])).unwrap()
         };
         let bins: Vec<usize> =
             [200.0, 500.0, 1000.0, 2000.0, 3500.0].iter().map(|&hz| peak(hz, &mut work)).collect();

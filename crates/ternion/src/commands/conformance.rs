@@ -52,6 +52,9 @@ fn judge(folder: &Path, each: &mut dyn FnMut(&str, Verdict)) {
     };
     match form(&manifest) {
         Some(Form::Quantizers) => qtensor::conformance::run(folder, each),
+        Some(Form::FrontEnd) => datasets::conformance::run(folder, &mut |case, verdict| {
+            each(case, verdict.map_or_else(Verdict::Failed, Verdict::Passed));
+        }),
         None => each(MANIFEST, Verdict::Failed("no known form of reference cases".to_owned())),
     }
 }
@@ -66,12 +69,18 @@ fn read_manifest(folder: &Path) -> Result<Value> {
 enum Form {
     /// Quantizers, layers and models of QKeras: a list of cases over one `tensors.npy`.
     Quantizers,
+    /// The MFCC of TensorFlow: cases that each name a file of arrays.
+    FrontEnd,
 }
 
 fn form(manifest: &Value) -> Option<Form> {
     let cases = manifest.get("cases").and_then(Value::as_array);
     if cases.is_some_and(|cases| cases.iter().any(|case| case.get("tensors").is_some())) {
         return Some(Form::Quantizers);
+    }
+    let front_end = |case: &Value| case["kind"] == datasets::conformance::KIND && case["file"].is_string();
+    if cases.is_some_and(|cases| cases.iter().any(front_end)) {
+        return Some(Form::FrontEnd);
     }
     None
 }
@@ -146,5 +155,9 @@ mod tests {
         std::fs::write(deep.join(MANIFEST), "{").unwrap();
         judge(&deep, &mut |_, verdict| failures += usize::from(matches!(verdict, Verdict::Failed(_))));
         assert_eq!(failures, 2);
+
+        let manifest: Value =
+            serde_json::from_str(r#"{"cases": [{"kind": "mfcc", "file": "a.npz"}]}"#).unwrap();
+        assert_eq!(form(&manifest), Some(Form::FrontEnd));
     }
 }
