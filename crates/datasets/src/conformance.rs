@@ -158,8 +158,7 @@ impl Case {
             for (k, (ours, &theirs)) in out.iter().zip(expected.iter()).enumerate() {
                 let ours = ours.to_f64().unwrap_or(f64::NAN);
                 let error = (ours - theirs).abs();
-                // Written so that NaN on either side fails.
-                if !(error <= limit) {
+                if error > limit || !error.is_finite() || limit.is_nan() {
                     let (t, c) = (k / self.parameters.coefficients, k % self.parameters.coefficients);
                     return Err(format!(
                         "clip {i}, frame {t}, coefficient {c} in {precision}: {ours}, {theirs} expected within {limit}"
@@ -185,7 +184,8 @@ impl Case {
                 .map_err(|e| format!("clip {i}: {e}"))?;
             let norm = expected.iter().map(|g| g * g).sum::<f64>().sqrt();
             let distance = grad.iter().zip(expected.iter()).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-            if !(distance <= self.gradient_tolerance * norm) {
+            let limit = self.gradient_tolerance * norm;
+            if distance > limit || !distance.is_finite() || !limit.is_finite() {
                 return Err(format!(
                     "clip {i}: off by {:.2e} of the gradient's norm, {} allowed",
                     distance / norm,
