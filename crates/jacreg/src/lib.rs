@@ -15,6 +15,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod conformance;
+pub mod frobenius;
 mod penalty;
 
 pub use penalty::{EACH, INPUT, JacobianPenalty, LOGITS, PREVIOUS, Projections, WeightSchedule};

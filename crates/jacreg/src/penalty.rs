@@ -1,9 +1,11 @@
 //! The Jacobian penalty: which Jacobians, how they are estimated and how much they weigh.
 
-use qnn::graph::{Graph, NodeId, Random};
+use qnn::graph::{Graph, NodeId};
 use qnn::train::Penalty;
 use qnn::{Forward, LayerOp, Model, QnnError};
 use serde::{Deserialize, Serialize};
+
+use crate::frobenius::{self, Directions};
 
 /// Stands for the network's logits in [`JacobianPenalty::of`].
 pub const LOGITS: &str = "logits";
@@ -132,34 +134,13 @@ impl JacobianPenalty {
 
     /// `1/2 * mean_b ||d output_b / d input_b||_F^2`, exact or estimated.
     fn half_square(&self, graph: &mut Graph, output: NodeId, input: NodeId) -> Result<NodeId, QnnError> {
-        let batch = graph.shape(output)[0];
-        let width = graph.shape(output)[1..].iter().product::<usize>();
-        let flat = graph.reshape(output, &[batch, width]);
-        let (count, factor) = match self.projections {
-            Projections::Random(0) => {
-                return Err(QnnError::Config("Jacobian penalty: projections must be at least 1".into()));
-            }
-            // E ||J^T v||^2 = ||J||^2 / width for v uniform on the unit sphere.
-            Projections::Random(n) => (n as usize, width as f64 / f64::from(n)),
-            Projections::Exact(_) => (width, 1.0),
+        let directions = match self.projections {
+            Projections::Random(n) => Directions::Random(n),
+            Projections::Exact(_) => Directions::Exact,
         };
-        let mut terms = Vec::with_capacity(count);
-        for k in 0..count {
-            let v = match self.projections {
-                Projections::Random(_) => graph.random(Random::UnitRows, &[batch, width]),
-                Projections::Exact(_) => graph.one_hot(k, &[batch, width]),
-            };
-            if let [Some(jv)] = graph.vjp(flat, v, &[input])[..] {
-                terms.push((0.5 * factor / batch as f64, graph.dot_all(jv, jv)));
-            }
-        }
-        if terms.is_empty() {
-            return Err(QnnError::Config(format!(
-                "Jacobian penalty: `{}` does not depend on `{}`",
-                self.of, self.wrt
-            )));
-        }
-        Ok(graph.linear(&terms))
+        frobenius::half_square(graph, output, input, directions)?.ok_or_else(|| {
+            QnnError::Config(format!("Jacobian penalty: `{}` does not depend on `{}`", self.of, self.wrt))
+        })
     }
 }
 

@@ -119,7 +119,7 @@ impl Forward {
                             (mean, variance)
                         }
                     };
-                    let shifted = graph.add_scalar(variance, f64::from(*eps));
+                    let shifted = graph.add_scalar(variance, decimal(*eps));
                     let inverse = graph.unary(Unary::Rsqrt, shifted);
                     let a = graph.mul(params[first], inverse);
                     let ma = graph.mul(mean, a);
@@ -173,6 +173,11 @@ fn batch_moments(graph: &mut Graph, x: NodeId) -> (NodeId, NodeId, usize) {
     let mean_square = graph.scale(inverse, square);
     let squared_mean = graph.mul(mean, mean);
     (mean, graph.sub(mean_square, squared_mean), count)
+}
+
+/// The number an `f32` was written as: the same value in single precision, and what a reference in double precision means.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
 }
 
 fn dims(graph: &Graph, x: NodeId) -> [usize; 4] {

@@ -55,6 +55,7 @@ fn judge(folder: &Path, each: &mut dyn FnMut(&str, Verdict)) {
         Some(Form::FrontEnd) => datasets::conformance::run(folder, &mut |case, verdict| {
             each(case, verdict.map_or_else(Verdict::Failed, Verdict::Passed));
         }),
+        Some(Form::Jacobian) => jacreg::conformance::run(folder, each),
         None => each(MANIFEST, Verdict::Failed("no known form of reference cases".to_owned())),
     }
 }
@@ -71,6 +72,8 @@ enum Form {
     Quantizers,
     /// The MFCC of TensorFlow: cases that each name a file of arrays.
     FrontEnd,
+    /// Jacobian penalties of small networks with their gradients: `.npz` files with `jr_*` and `layer_*` arrays.
+    Jacobian,
 }
 
 fn form(manifest: &Value) -> Option<Form> {
@@ -81,6 +84,9 @@ fn form(manifest: &Value) -> Option<Form> {
     let front_end = |case: &Value| case["kind"] == datasets::conformance::KIND && case["file"].is_string();
     if cases.is_some_and(|cases| cases.iter().any(front_end)) {
         return Some(Form::FrontEnd);
+    }
+    if jacreg::conformance::recognises(manifest) {
+        return Some(Form::Jacobian);
     }
     None
 }
