@@ -27,6 +27,7 @@ pub mod reference;
 mod scratch;
 mod strip;
 pub mod ternary;
+mod winograd;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 

@@ -8,7 +8,7 @@ use crate::float::{self, Left, Packed, Rows, Runs, Target};
 use crate::gemm::MatRef;
 use crate::geometry::{Conv2d, Conv2dSizes};
 use crate::scratch::Scratch;
-use crate::{KernelError, Real, parallel};
+use crate::{KernelError, Real, parallel, winograd};
 
 /// `dx = d(sum dy * conv(x, w)) / dx`. `dy` `[n, oh, ow, cout]`, `dx` `[n, h, w, cin]`, which is overwritten.
 ///
@@ -16,6 +16,10 @@ use crate::{KernelError, Real, parallel};
 /// Slices whose lengths are not the geometry's.
 pub fn input_grad<T: Real>(g: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) -> Result<(), KernelError> {
     check(g, "conv2d::input_grad", [("dy", dy.len()), ("w", w.len()), ("dx", dx.len())], [2, 1, 0])?;
+    if winograd::applies(g) {
+        winograd::input_grad(g, dy, w, dx);
+        return Ok(());
+    }
     let (ci, co) = (g.in_c, g.out_c);
     let mut packed = Scratch::<T>::take(Packed::<T>::len(g.kernel_h * g.kernel_w * co, ci));
     pack_phases(g, w, &mut packed);

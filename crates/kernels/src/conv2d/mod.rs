@@ -3,7 +3,8 @@
 //! `forward(x, w)`, `input_grad(dy, w)` and `weight_grad(x, dy)` are the three faces of one trilinear form
 //! `sum dy * conv(x, w)`: each is the derivative of that form by the argument it lacks. That closes differentiation.
 //!
-//! Nothing is unfolded: a padded copy of some rows makes every patch a few runs of memory that the product reads in
+//! 3x3 kernels of stride 1 with at least 16 channels on both sides take Winograd's algorithm (`winograd`). For the rest
+//! nothing is unfolded: a padded copy of some rows makes every patch a few runs of memory that the product reads in
 //! place. An output depends on its own image alone, to the bit.
 
 mod input_grad;
@@ -18,7 +19,7 @@ use crate::gemm::MatRef;
 use crate::geometry::{Conv2d, Conv2dSizes};
 use crate::scratch::Scratch;
 use crate::strip::{Strip, strips};
-use crate::{KernelError, Real};
+use crate::{KernelError, Real, winograd};
 
 /// Work of one parallel block, in multiply-accumulates.
 const BLOCK_MACS: usize = 1 << 22;
@@ -29,6 +30,10 @@ const BLOCK_MACS: usize = 1 << 22;
 /// Slices whose lengths are not the geometry's.
 pub fn forward<T: Real>(g: &Conv2d, x: &[T], w: &[T], y: &mut [T]) -> Result<(), KernelError> {
     check(g, "conv2d::forward", [("x", x.len()), ("w", w.len()), ("y", y.len())], [0, 1, 2])?;
+    if winograd::applies(g) {
+        winograd::forward(g, x, w, y);
+        return Ok(());
+    }
     let (k, n) = (g.patch(), g.out_c);
     let mut packed = Scratch::<T>::take(Packed::<T>::len(k, n));
     float::pack(MatRef::rows(w, n), (k, n), (0, k), &mut packed);

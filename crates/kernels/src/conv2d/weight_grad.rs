@@ -6,7 +6,7 @@ use crate::gemm::MatRef;
 use crate::geometry::{Conv2d, Range};
 use crate::scratch::Scratch;
 use crate::strip::Strip;
-use crate::{KernelError, Real, parallel};
+use crate::{KernelError, Real, parallel, winograd};
 
 /// Output pixels of one summation chunk, and how many chunks there are at most.
 const CHUNK_PIXELS: usize = 512;
@@ -21,6 +21,10 @@ const STRIP_PIXELS: usize = 256;
 /// Slices whose lengths are not the geometry's.
 pub fn weight_grad<T: Real>(g: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) -> Result<(), KernelError> {
     check(g, "conv2d::weight_grad", [("x", x.len()), ("dy", dy.len()), ("dw", dw.len())], [0, 2, 1])?;
+    if winograd::applies(g) {
+        winograd::weight_grad(g, x, dy, dw);
+        return Ok(());
+    }
     let rows = g.batch * g.out_h;
     let chunks = (rows * g.out_w / CHUNK_PIXELS).clamp(1, MAX_CHUNKS);
     let chunk_rows = rows.div_ceil(chunks).max(1);

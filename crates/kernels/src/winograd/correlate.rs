@@ -1,0 +1,97 @@
+//! The convolution and its input gradient, which is a convolution with the kernel turned by half a turn.
+
+use super::points::{input_tile, kernel_panels, output_tile};
+use super::{Field, POINTS, SKEW, SPAN, TILE, Tiles};
+use crate::float::{self, Left, Packed, Rows, Runs, Target};
+use crate::geometry::Conv2dSizes;
+use crate::scratch::Scratch;
+use crate::{Real, parallel};
+
+/// Work of one parallel block, in multiply-accumulates of the definition.
+const BLOCK_MACS: usize = 1 << 23;
+/// Bytes that the points of the tiles computed together take: most of a second-level cache.
+const BLOCK_BYTES: usize = 512 << 10;
+
+/// `y = conv(x, w)`. Lengths have been checked, and [`super::applies`].
+pub(crate) fn forward<T: Real>(g: &Conv2dSizes, x: &[T], w: &[T], y: &mut [T]) {
+    let from = Field { h: g.in_h, w: g.in_w, c: g.in_c };
+    let to = Field { h: g.out_h, w: g.out_w, c: g.out_c };
+    correlate((from, to), (g.pad_top, g.pad_left), x, w, y);
+}
+
+/// `dx = input_grad(dy, w)`. Lengths have been checked, and [`super::applies`].
+pub(crate) fn input_grad<T: Real>(g: &Conv2dSizes, dy: &[T], w: &[T], dx: &mut [T]) {
+    let (ci, co) = (g.in_c, g.out_c);
+    let from = Field { h: g.out_h, w: g.out_w, c: co };
+    let to = Field { h: g.in_h, w: g.in_w, c: ci };
+    let mut turned = Scratch::<T>::take(w.len());
+    for (tap, turned) in turned.chunks_exact_mut(ci * co).enumerate() {
+        let w = &w[(8 - tap) * ci * co..][..ci * co];
+        // Squares of 8 x 8, so that lines are used whole on both sides.
+        for i in (0..ci).step_by(8) {
+            for (o, turned) in turned.chunks_exact_mut(ci).enumerate() {
+                let lines = turned[i..].iter_mut().take(8);
+                lines.enumerate().for_each(|(k, t)| *t = w[(i + k) * co + o]);
+            }
+        }
+    }
+    correlate((from, to), (2 - g.pad_top, 2 - g.pad_left), dy, &turned, dx);
+}
+
+/// Correlates images of one field with a kernel `[3, 3, from.c, to.c]`, padded above and on the left.
+fn correlate<T: Real>(
+    (from, to): (Field, Field),
+    (top, left): (usize, usize),
+    x: &[T],
+    w: &[T],
+    y: &mut [T],
+) {
+    let (ci, co) = (from.c, to.c);
+    let tiles = Tiles::new(to.h, to.w);
+    let step = Packed::<T>::len(ci, co);
+    let mut panels = Scratch::<T>::take(POINTS * step);
+    kernel_panels(w, ci, co, &mut panels, step);
+    let panels = &panels[..];
+    // Rows of tiles if they do not overlap the next image, else whole images.
+    let (unit, unit_tiles) = match to.h.is_multiple_of(TILE) {
+        true => (TILE * to.w * co, tiles.across),
+        false => (to.len(), tiles.per_image()),
+    };
+    let units = y.len() / unit;
+    let chunk = parallel::rows_per_chunk(units, 9 * ci * unit, BLOCK_MACS);
+    let together = BLOCK_BYTES / (POINTS * (ci + co) * size_of::<T>());
+    let together = (together / 6 * 6).clamp(12, 96);
+    parallel::for_each_chunk(y, chunk * unit, |i, y| {
+        let first = i * chunk * unit_tiles;
+        let last = first + y.len() / unit * unit_tiles;
+        let (line, origin) = (to.w * co, i * chunk * unit);
+        let (a_step, m_step) = (together * ci + SKEW, together * co + SKEW);
+        let mut a = Scratch::<T>::take(POINTS * a_step);
+        let mut m = Scratch::<T>::take(POINTS * m_step);
+        let mut patch = Scratch::<T>::take(POINTS * ci);
+        for block in (first..last).step_by(together) {
+            let count = together.min(last - block);
+            for t in 0..count {
+                let (image, row, column) = tiles.place(block + t);
+                let at = (row as isize - top as isize, column as isize - left as isize);
+                let image = &x[image * from.len()..][..from.len()];
+                let (block, line) = from.block::<T, SPAN>(image, at, &mut patch);
+                input_tile(block, line, ci, &mut a[t * ci..], a_step);
+            }
+            for k in 0..POINTS {
+                let runs = Runs { runs: 1, run_step: 0, len: ci, step: 1 };
+                let rows = Rows::every(ci);
+                let right = Packed::new(&panels[k * step..][..step], ci, co);
+                let target = Target { rows: Rows::every(co), add: false };
+                let a = &a[k * a_step..][..count * ci];
+                float::product(Left { a, count, rows, runs }, &right, target, &mut m[k * m_step..]);
+            }
+            for t in 0..count {
+                let (image, row, column) = tiles.place(block + t);
+                let wanted = (TILE.min(to.h - row), TILE.min(to.w - column));
+                let at = image * to.len() + row * line + column * co - origin;
+                output_tile(&m[t * co..], m_step, co, &mut y[at..], line, wanted);
+            }
+        }
+    });
+}

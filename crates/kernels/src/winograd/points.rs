@@ -1,0 +1,205 @@
+//! The transforms of F(4x4, 3x3) at the points 0, ±3/4, ±3/2 and infinity, a block of channels at a time.
+//!
+//! With `V` the interpolation matrix of the points, a convolution is `y = A' ((G w G') * (B' x B)) A` (matrix products
+//! on the outside, elementwise in the middle); its adjoints use the same matrices transposed.
+
+use super::{POINTS, SPAN, TILE};
+use crate::Real;
+use crate::dispatch::two_paths;
+use crate::lanes::{for_each_block, lanes, lanes_mut};
+
+/// The squares of the points, and what they are multiplied with; all exact in binary.
+const A: f64 = 0.75;
+const B: f64 = 1.5;
+const AA: f64 = A * A;
+const BB: f64 = B * B;
+/// Lagrange denominators at 0, ±A and ±B.
+const N0: f64 = AA * BB;
+const NA: f64 = 2.0 * AA * (AA - BB);
+const NB: f64 = 2.0 * BB * (BB - AA);
+
+/// A block of channels.
+type Lanes<T, const L: usize> = [T; L];
+
+#[inline(always)]
+fn real<T: Real>(v: f64) -> T {
+    T::from_f64(v)
+}
+
+/// Combines blocks lane by lane.
+#[inline(always)]
+fn each<T: Real, const L: usize, const I: usize, const O: usize>(
+    x: [Lanes<T, L>; I],
+    f: impl Fn([T; I]) -> [T; O],
+) -> [Lanes<T, L>; O] {
+    let mut out = [[T::ZERO; L]; O];
+    for l in 0..L {
+        let y = f(core::array::from_fn(|i| x[i][l]));
+        for o in 0..O {
+            out[o][l] = y[o];
+        }
+    }
+    out
+}
+
+/// `B' x`: inputs at the points.
+#[inline(always)]
+fn input<T: Real, const FUSED: bool>([d0, d1, d2, d3, d4, d5]: [T; 6]) -> [T; 6] {
+    let (a, b) = (real::<T>(A), real::<T>(B));
+    let (minus_aa, minus_bb) = (real::<T>(-AA), real::<T>(-BB));
+    let (both, sum) = (real::<T>(AA * BB), real::<T>(-(AA + BB)));
+    let even_a = minus_bb.madd::<FUSED>(d2, d4);
+    let odd_a = a * minus_bb.madd::<FUSED>(d1, d3);
+    let even_b = minus_aa.madd::<FUSED>(d2, d4);
+    let odd_b = b * minus_aa.madd::<FUSED>(d1, d3);
+    [
+        both.madd::<FUSED>(d0, sum.madd::<FUSED>(d2, d4)),
+        even_a + odd_a,
+        even_a - odd_a,
+        even_b + odd_b,
+        even_b - odd_b,
+        both.madd::<FUSED>(d1, sum.madd::<FUSED>(d3, d5)),
+    ]
+}
+
+/// `A' m`: outputs from the points.
+#[inline(always)]
+fn output<T: Real, const FUSED: bool>([m0, m1, m2, m3, m4, m5]: [T; 6]) -> [T; 4] {
+    let (even_a, odd_a, even_b, odd_b) = (m1 + m2, m1 - m2, m3 + m4, m3 - m4);
+    let two = |a: f64, b: f64| real::<T>(a).madd::<FUSED>(odd_a, real::<T>(b) * odd_b);
+    [
+        m0 + (even_a + even_b),
+        two(A, B),
+        real::<T>(AA).madd::<FUSED>(even_a, real::<T>(BB) * even_b),
+        two(A * AA, B * BB) + m5,
+    ]
+}
+
+/// `A y`: output gradients at the points.
+#[inline(always)]
+fn output_adjoint<T: Real, const FUSED: bool>([d0, d1, d2, d3]: [T; 4]) -> [T; 6] {
+    let even = |pp: f64| real::<T>(pp).madd::<FUSED>(d2, d0);
+    let odd = |p: f64| real::<T>(p) * real::<T>(p * p).madd::<FUSED>(d3, d1);
+    let (even_a, odd_a, even_b, odd_b) = (even(AA), odd(A), even(BB), odd(B));
+    [d0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, d3]
+}
+
+/// `G w`: the kernel at the points.
+#[inline(always)]
+fn kernel<T: Real, const FUSED: bool>([w0, w1, w2]: [T; 3]) -> [T; 6] {
+    let even = |pp: f64, n: f64| real::<T>(pp / n).madd::<FUSED>(w2, real::<T>(1.0 / n) * w0);
+    let (even_a, odd_a) = (even(AA, NA), real::<T>(A / NA) * w1);
+    let (even_b, odd_b) = (even(BB, NB), real::<T>(B / NB) * w1);
+    [real::<T>(1.0 / N0) * w0, even_a + odd_a, even_a - odd_a, even_b + odd_b, even_b - odd_b, w2]
+}
+
+/// `G' m`: kernel gradients from the points.
+#[inline(always)]
+fn kernel_adjoint<T: Real, const FUSED: bool>([m0, m1, m2, m3, m4, m5]: [T; 6]) -> [T; 3] {
+    let (even_a, odd_a, even_b, odd_b) = (m1 + m2, m1 - m2, m3 + m4, m3 - m4);
+    let two = |a: f64, x: T, b: f64, y: T| real::<T>(a).madd::<FUSED>(x, real::<T>(b) * y);
+    [
+        real::<T>(1.0 / N0).madd::<FUSED>(m0, two(1.0 / NA, even_a, 1.0 / NB, even_b)),
+        two(A / NA, odd_a, B / NB, odd_b),
+        two(AA / NA, even_a, BB / NB, even_b) + m5,
+    ]
+}
+
+/// Applies `f` along both axes of an `I` x `I` block read by `from(row, column)`; `to(row, column, block)` takes results.
+#[inline(always)]
+fn both_axes<T: Real, const L: usize, const I: usize, const O: usize>(
+    from: impl Fn(usize, usize) -> Lanes<T, L>,
+    f: impl Fn([T; I]) -> [T; O],
+    mut to: impl FnMut(usize, usize, Lanes<T, L>),
+) {
+    let mut half = [[[T::ZERO; L]; I]; O];
+    for column in 0..I {
+        let done = each(core::array::from_fn(|row| from(row, column)), &f);
+        half.iter_mut().zip(done).for_each(|(line, block)| line[column] = block);
+    }
+    for (row, half) in half.into_iter().enumerate() {
+        for (column, block) in each(half, &f).into_iter().enumerate() {
+            to(row, column, block);
+        }
+    }
+}
+
+two_paths! {
+    /// The 6x6 block `from` (rows `row` apart, `c` channels) at the points: point `k`, channel `i` goes to `to[k step + i]`.
+    pub(super) fn input_tile<T: Real>(from: &[T], row: usize, c: usize, to: &mut [T], step: usize) {
+        for_each_block!(c, [8, 1], |at, L| {
+            both_axes::<T, L, SPAN, SPAN>(
+                |i, j| *lanes::<T, L>(from, i * row + j * c + at),
+                input::<T, FUSED>,
+                |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + at) = v,
+            );
+        });
+    }
+}
+
+two_paths! {
+    /// As [`input_tile`] for a 4x4 block of output gradients.
+    pub(super) fn output_adjoint_tile<T: Real>(from: &[T], row: usize, c: usize, to: &mut [T], step: usize) {
+        for_each_block!(c, [8, 1], |at, L| {
+            both_axes::<T, L, TILE, SPAN>(
+                |i, j| *lanes::<T, L>(from, i * row + j * c + at),
+                output_adjoint::<T, FUSED>,
+                |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + at) = v,
+            );
+        });
+    }
+}
+
+two_paths! {
+    /// The first `wanted` rows and columns of a tile's outputs from its points (point `k`, channel `i` at `from[k step + i]`), to
+    /// rows `row` apart of `c` channels.
+    pub(super) fn output_tile<T: Real>(
+        from: &[T], step: usize, c: usize, to: &mut [T], row: usize, wanted: (usize, usize),
+    ) {
+        for_each_block!(c, [8, 1], |at, L| {
+            both_axes::<T, L, SPAN, TILE>(
+                |i, j| *lanes::<T, L>(from, (i * SPAN + j) * step + at),
+                output::<T, FUSED>,
+                |i, j, v| {
+                    if i < wanted.0 && j < wanted.1 {
+                        *lanes_mut::<T, L>(to, i * row + j * c + at) = v;
+                    }
+                },
+            );
+        });
+    }
+}
+
+two_paths! {
+    /// Kernel `[3, 3, terms, n]` at the points, each as panels of `terms` terms, `step` elements from point to point.
+    pub(super) fn kernel_panels<T: Real>(w: &[T], terms: usize, n: usize, to: &mut [T], step: usize) {
+        if !n.is_multiple_of(T::PANEL) {
+            to.fill(T::ZERO);
+        }
+        for term in 0..terms {
+            for_each_block!(n, [8, 1], |at, L| {
+                let place = at / T::PANEL * terms * T::PANEL + term * T::PANEL + at % T::PANEL;
+                both_axes::<T, L, 3, SPAN>(
+                    |i, j| *lanes::<T, L>(w, ((i * 3 + j) * terms + term) * n + at),
+                    kernel::<T, FUSED>,
+                    |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + place) = v,
+                );
+            });
+        }
+    }
+}
+
+two_paths! {
+    /// Kernel gradient `[3, 3, n]` from its 36 points `[n]`.
+    pub(super) fn kernel_adjoint_all<T: Real>(points: &[T], dw: &mut [T]) {
+        let n = dw.len() / 9;
+        debug_assert_eq!(points.len(), n * POINTS);
+        for_each_block!(n, [8, 1], |at, L| {
+            both_axes::<T, L, SPAN, 3>(
+                |i, j| *lanes::<T, L>(points, (i * SPAN + j) * n + at),
+                kernel_adjoint::<T, FUSED>,
+                |i, j, v| *lanes_mut::<T, L>(dw, (i * 3 + j) * n + at) = v,
+            );
+        });
+    }
+}
