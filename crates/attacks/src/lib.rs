@@ -9,6 +9,7 @@ pub mod audit;
 mod auto;
 mod black;
 mod chunk;
+pub mod conformance;
 pub mod error;
 pub mod geometry;
 pub mod loss;

@@ -62,6 +62,8 @@ words! {
         Clean = "clean",
         /// Uniformly in the ball.
         Random = "random",
+        /// In L2, uniform direction and uniform length, which prefers the middle (torchattacks); elsewhere as `random`.
+        Radial = "radial",
     }
 }
 
@@ -94,6 +96,8 @@ parameters! {
         norm: Norm = Norm::Linf,
         /// Loss to increase.
         loss: Loss = Loss::CrossEntropy,
+        /// Above 0: multiples of this length along the same gradient, the first that succeeds (ART's `minimal`).
+        search: f64 = 0.0,
     }
 }
 
@@ -232,6 +236,18 @@ parameters! {
     }
 }
 
+words! {
+    /// Whose DeepFool.
+    Convention {
+        /// The perturbation accumulates unclipped and is overshot as a whole.
+        Foolbox = "foolbox",
+        /// Steps are clipped and overshot once at the end, by a millionth.
+        Art = "art",
+        /// Every step is overshot and clipped, against all classes.
+        Torchattacks = "torchattacks",
+    }
+}
+
 parameters! {
     /// DeepFool's small perturbation (Moosavi-Dezfooli et al. 2016), foolbox's defaults.
     DeepFool = "deepfool" {
@@ -243,6 +259,8 @@ parameters! {
         overshoot: f64 = 0.02,
         /// Classes considered, those of highest clean logit.
         candidates: usize = 10,
+        /// Whose conventions.
+        convention: Convention = Convention::Foolbox,
     }
 }
 
@@ -257,6 +275,8 @@ parameters! {
         restarts: usize = 1,
         /// Boundaries tried one by one, those of the classes of highest clean logit; 0 looks at all classes in each step.
         targets: usize = 0,
+        /// Rank of the first of them by clean logit; the predicted class has rank 0.
+        first: usize = 1,
         /// Largest share of the pull towards the sample.
         alpha_max: f64 = 0.1,
         /// Overshoot beyond the boundary.

@@ -2,7 +2,9 @@
 
 use crate::error::ParseError;
 use crate::geometry::Norm;
-use crate::spec::{Apgd, ApgdTargeted, Attack, Bim, Keep, Mim, Pgd, Square, Start, Step};
+use crate::spec::{
+    Apgd, ApgdTargeted, Attack, Bim, Convention, DeepFool, Fgsm, Keep, Mim, Pgd, Square, Start, Step,
+};
 
 /// Attack, preset, and what it stands for.
 type Preset = (&'static str, &'static str, fn() -> Attack);
@@ -14,6 +16,15 @@ const PRESETS: &[Preset] = &[
     ("pgd", "foolbox-default", || pgd(40, Step::Relative(0.01 / 0.3), Start::Random)),
     // torchattacks 3.5.1 PGD: 10 steps of 2/255.
     ("pgd", "torchattacks-default", || pgd(10, Step::Absolute(2.0 / 255.0), Start::Random)),
+    // ART 1.20.1 FastGradientMethod with `minimal`: eps_step .1.
+    ("fgsm", "art-minimal", || Fgsm { search: 0.1, ..Fgsm::default() }.into()),
+    // ART 1.20.1 DeepFool: an overshoot of a millionth, below the resolution of f32.
+    ("deepfool", "art-default", || {
+        DeepFool { steps: 100, overshoot: 1e-6, convention: Convention::Art, ..DeepFool::default() }.into()
+    }),
+    ("deepfool", "torchattacks-default", || {
+        DeepFool { convention: Convention::Torchattacks, ..DeepFool::default() }.into()
+    }),
     ("bim", "foolbox-default", || bim(Step::Relative(0.2))),
     ("bim", "torchattacks-default", || bim(Step::Absolute(2.0 / 255.0))),
     ("mim", "torchattacks-default", || {

@@ -156,7 +156,7 @@ impl Attack {
         };
         match self {
             Attack::Noise(a) => positive("draws", a.draws),
-            Attack::Fgsm(_) => Ok(()),
+            Attack::Fgsm(a) => self.check("search", a.search, a.search >= 0.0, "at least 0"),
             Attack::Bim(a) => positive("steps", a.steps).and(finite("step", a.step.number())),
             Attack::Pgd(a) => positive("steps", a.steps)
                 .and(positive("restarts", a.restarts))
@@ -191,7 +191,7 @@ impl Attack {
                 .and(self.check("alpha_max", a.alpha_max, (0.0..=1.0).contains(&a.alpha_max), "in [0, 1]"))
                 .and(finite("eta", a.eta))
                 .and(finite("beta", a.beta))
-                .and(self.only(&[Norm::Linf, Norm::L2])),
+                .and(positive("first", a.first)),
             Attack::AutoAttack(a) => positive("queries", a.queries).and(self.only(&[Norm::Linf, Norm::L2])),
         }
     }
@@ -246,6 +246,7 @@ impl Attack {
     pub(crate) fn apply<T: Real>(&self, c: &mut Chunk<'_, '_, T>) -> Result<(), AttackError> {
         match self {
             Attack::Noise(a) => noise::attack(a, c),
+            Attack::Fgsm(a) if a.search > 0.0 => iterative::minimal(a, c),
             Attack::Fgsm(a) => iterative::attack(&a.into(), c),
             Attack::Bim(a) => iterative::attack(&a.into(), c),
             Attack::Pgd(a) => iterative::attack(&a.into(), c),

@@ -184,7 +184,7 @@ impl Gradients {
             step: Step::Relative(0.1),
             ..Pgd::default()
         };
-        let single = r.broken(Fgsm { norm, loss })?;
+        let single = r.broken(Fgsm { norm, loss, ..Fgsm::default() })?;
         let step = Step::Relative(2.5 / steps.max(1) as f64);
         let bim = r.run(Bim { norm, loss, steps, step, keep: Keep::Last }, &[eps])?.remove(0);
         let frozen = bim.records.iter().filter(|r| r.clean_correct && r.norm == 0.0).count();

@@ -165,7 +165,7 @@ impl<T: Real> State<T> {
             let (point, x) = (&mut self.points[c.at(s)], &c.x[c.at(s)]);
             match plan.start {
                 Start::Clean => point.copy_from_slice(x),
-                Start::Random => {
+                Start::Random | Start::Radial => {
                     on_sphere(&mut stream(c.seed, Draw::Apgd, c.ids[s], index as u64), c.norm, c.eps, point);
                     point.iter_mut().zip(x).for_each(|(p, &x)| *p += x);
                 }

@@ -14,7 +14,7 @@ const TINY: f64 = 1e-12;
 const SHORT: f64 = 1e-8;
 
 pub(crate) fn attack<T: Real>(a: &Fab, c: &mut Chunk<'_, '_, T>) -> Result<(), AttackError> {
-    let targets = a.targets.min(c.k - 1);
+    let targets = a.targets.min(c.k.saturating_sub(a.first));
     let runs = a.restarts * targets.max(1);
     let mut state = State::new(c, targets == 0);
     for run in 0..runs {
@@ -26,7 +26,7 @@ pub(crate) fn attack<T: Real>(a: &Fab, c: &mut Chunk<'_, '_, T>) -> Result<(), A
             c.activate_all();
         }
         if targets > 0 {
-            c.aim_at_rank(1 + run % targets);
+            c.aim_at_rank(a.first + run % targets);
         }
         state.start(c, run / targets.max(1), run);
         for step in 0..a.steps {
@@ -135,7 +135,8 @@ impl<T: Real> State<T> {
         for class in (0..k).filter(|&class| class != own) {
             let length = match c.norm {
                 Norm::Linf => Norm::L1.distance(gradient(class), gradient(own)),
-                _ => Norm::L2.distance(gradient(class), gradient(own)),
+                Norm::L2 => Norm::L2.distance(gradient(class), gradient(own)),
+                Norm::L1 => Norm::Linf.distance(gradient(class), gradient(own)),
             };
             let distance = gap(class).abs() / (TINY + length);
             if distance < nearest.0 {
@@ -170,7 +171,8 @@ fn towards<T: Real>(z: &[T], aim: Goal, cot: &mut [T]) -> f64 {
 /// reach the hyperplane, the move to the closest corner.
 ///
 /// Both duals are concave, increasing and piecewise linear in one multiplier, so Newton's method from the left is exact
-/// after a few rounds (at most one per coordinate); auto-attack sorts instead.
+/// after a few rounds (at most one per coordinate); auto-attack sorts instead. In L1 the
+/// coordinates of the largest weights go first.
 pub(crate) fn to_hyperplane<T: Real>(
     norm: Norm,
     t: &[T],
@@ -187,6 +189,22 @@ pub(crate) fn to_hyperplane<T: Real>(
         let up = way * w[i].to_f64() > 0.0;
         if up { hi[i].to_f64() - t[i].to_f64() } else { t[i].to_f64() - lo[i].to_f64() }
     };
+    if norm == Norm::L1 {
+        // The steepest coordinates first, each as far as it may go.
+        let mut order: Vec<usize> = (0..t.len()).filter(|&i| w[i] != T::ZERO).collect();
+        order.sort_by(|&i, &j| abs(w[j]).to_f64().total_cmp(&abs(w[i]).to_f64()).then(i.cmp(&j)));
+        out.fill(T::ZERO);
+        let mut left = need;
+        for i in order {
+            let step = room(i).min(left / abs(w[i]).to_f64());
+            out[i] = T::from_f64(if way * w[i].to_f64() > 0.0 { step } else { -step });
+            left -= step * abs(w[i]).to_f64();
+            if left <= 0.0 {
+                break;
+            }
+        }
+        return norm.length(out);
+    }
     // Rate at which a coordinate moves with the multiplier.
     let rate = |w: T| if norm == Norm::Linf { f64::from(u8::from(w != T::ZERO)) } else { abs(w).to_f64() };
     let mut multiplier = 0.0;

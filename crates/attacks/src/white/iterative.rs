@@ -6,7 +6,7 @@ use crate::chunk::Chunk;
 use crate::error::AttackError;
 use crate::geometry::{Norm, ascend, project};
 use crate::loss::Loss;
-use crate::random::{Draw, in_ball, stream};
+use crate::random::{Draw, in_ball, on_sphere, stream, uniform};
 use crate::spec::{Bim, Fgsm, Keep, Mim, Pgd, Start, Step};
 
 /// One member of the family.
@@ -117,9 +117,14 @@ fn start<T: Real>(plan: &Plan, c: &Chunk<'_, '_, T>, restart: usize, points: &mu
         let (point, x) = (&mut points[c.at(s)], &c.x[c.at(s)]);
         match plan.start {
             Start::Clean => point.copy_from_slice(x),
-            Start::Random => {
+            Start::Random | Start::Radial => {
                 let mut rng = stream(c.seed, Draw::Start, c.ids[s], restart as u64);
-                in_ball(&mut rng, c.norm, c.eps, point);
+                if plan.start == Start::Radial && c.norm == Norm::L2 {
+                    let radius = c.eps * uniform(&mut rng);
+                    on_sphere(&mut rng, c.norm, radius, point);
+                } else {
+                    in_ball(&mut rng, c.norm, c.eps, point);
+                }
                 for (p, &x) in point.iter_mut().zip(x) {
                     *p += x;
                 }
@@ -127,6 +132,35 @@ fn start<T: Real>(plan: &Plan, c: &Chunk<'_, '_, T>, restart: usize, points: &mu
             }
         }
     }
+}
+
+/// FGSM's search: growing multiples of `a.search` along the clean sample's gradient; the first that succeeds, else the last.
+pub(crate) fn minimal<T: Real>(a: &Fgsm, c: &mut Chunk<'_, '_, T>) -> Result<(), AttackError> {
+    c.activate_all();
+    c.probe.copy_from_slice(&c.x);
+    c.gradient(a.loss)?;
+    let grad = c.grad.clone();
+    let count = (c.eps * (1.0 + 1e-9) / a.search) as usize;
+    for k in 1..=count {
+        for (j, &s) in c.active.iter().enumerate() {
+            let (row, at) = (c.at(j), c.at(s));
+            let point = &mut c.probe[row];
+            point.copy_from_slice(&c.x[at.clone()]);
+            ascend(c.norm, point, &grad[at.clone()], a.search * k as f64, true);
+            project(c.norm, point, &c.x[at], c.eps, c.lo, c.hi);
+        }
+        c.query(a.loss)?;
+        for j in 0..c.active.len() {
+            c.settle(j, c.success(j));
+        }
+        let broken = &c.broken;
+        c.active.retain(|&s| !broken[s]);
+        c.tick(k, count);
+        if c.active.is_empty() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// `m <- decay * m + g / ||g||_1`; a zero gradient adds nothing (torchattacks makes the momentum NaN for good).

@@ -51,6 +51,7 @@ fn judge(folder: &Path, each: &mut dyn FnMut(&str, Verdict)) {
         Err(why) => return each(MANIFEST, Verdict::Failed(format!("{why:#}"))),
     };
     match form(&manifest) {
+        Some(Form::Attacks) => attacks::conformance::run(folder, each),
         Some(Form::Quantizers) => qtensor::conformance::run(folder, each),
         Some(Form::FrontEnd) => datasets::conformance::run(folder, &mut |case, verdict| {
             each(case, verdict.map_or_else(Verdict::Failed, Verdict::Passed));
@@ -68,6 +69,8 @@ fn read_manifest(folder: &Path) -> Result<Value> {
 /// What a folder's manifest says it holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Form {
+    /// Attacks, their losses and masked models: files of configurations beside the weights they are about.
+    Attacks,
     /// Quantizers, layers and models of QKeras: a list of cases over one `tensors.npy`.
     Quantizers,
     /// The MFCC of TensorFlow: cases that each name a file of arrays.
@@ -77,6 +80,9 @@ enum Form {
 }
 
 fn form(manifest: &Value) -> Option<Form> {
+    if attacks::conformance::recognises(manifest) {
+        return Some(Form::Attacks);
+    }
     let cases = manifest.get("cases").and_then(Value::as_array);
     if cases.is_some_and(|cases| cases.iter().any(|case| case.get("tensors").is_some())) {
         return Some(Form::Quantizers);
