@@ -118,12 +118,12 @@ fn show(plan: &Plan, args: &ReproduceArgs, profile: Profile) -> Result<End> {
                 if step.cached { "cached".to_owned() } else { format!("about {}", clock(step.estimate)) };
             let attack = step.attack.as_deref().unwrap_or_default();
             println!("  {:8} {}  {state:>18}  {attack}", step.stage.name(), step.key.short());
-            total += step.estimate;
+            total += if step.cached { 0.0 } else { step.estimate };
         }
     }
     for (unit, error) in &plan.refused {
         println!("{unit}: cannot run: {error}");
     }
-    println!("profile {profile}: {} runs, about {} of work", plan.units.len(), clock(total));
+    println!("profile {profile}: {} runs, at most about {} of work", plan.units.len(), clock(total));
     Ok(if plan.refused.is_empty() { End::Done } else { End::Failed })
 }
