@@ -1,12 +1,13 @@
 //! From a network to graph nodes: the forward pass in either phase, with every layer's output at hand.
 
-use kernels::{Conv2d, KernelError, Padding, Pool2d};
+use kernels::{KernelError, Padding, Pool2d};
 use qtensor::Phase;
 
 use crate::QnnError;
-use crate::graph::{Graph, NodeId, Nonlinearity, Unary};
+use crate::graph::{Graph, NodeId, Nonlinearity};
+use crate::layer::{self, BatchNorm, Moments, Window, dims};
 use crate::model::Model;
-use crate::network::LayerOp;
+use crate::network::{LayerOp, Pad};
 
 /// Which statistics batch normalisation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub struct BatchMoments {
     pub mean: NodeId,
     /// Biased variance `[c]`.
     pub variance: NodeId,
-    /// Values per channel.
-    pub count: usize,
+    /// What the variance is multiplied by before it enters the moving one (Keras: unbiased for images).
+    pub bessel: f32,
     /// Momentum of the moving statistics.
     pub momentum: f32,
 }
@@ -62,39 +63,31 @@ impl Forward {
         let params: Vec<NodeId> =
             model.params.iter().enumerate().map(|(i, p)| graph.param(i, &p.shape)).collect();
         let (mut layers, mut moments) = (Vec::<NodeId>::with_capacity(net.layers.len()), Vec::new());
-        for (i, layer) in net.layers.iter().enumerate() {
-            graph.set_label(&layer.name);
-            let at = |e: KernelError| QnnError::Kernel { layer: layer.name.clone(), source: e };
+        for (i, node) in net.layers.iter().enumerate() {
+            graph.set_label(&node.name);
+            let at = |e: KernelError| QnnError::Kernel { layer: node.name.clone(), source: e };
             let sources: Vec<NodeId> =
                 net.sources(i)?.into_iter().map(|s| s.map_or(input, |s| layers[s])).collect();
             let x = sources[0];
-            let index = |suffix: &str| model.index_of(&format!("{}/{suffix}", layer.name));
+            let index = |suffix: &str| model.index_of(&format!("{}/{suffix}", node.name));
             let kernel = |graph: &mut Graph| {
                 let k = index("kernel").expect("shape inference gave the layer a kernel");
-                crate::model::kernel_quantizer(&layer.op)
+                crate::model::kernel_quantizer(&node.op)
                     .map_or(params[k], |q| graph.quantize_kernel(q, k as u64, params[k]))
             };
             let biased = |graph: &mut Graph, y: NodeId| match index("bias") {
                 None => y,
-                Some(b) => {
-                    let shape = graph.shape(y).to_vec();
-                    let one = graph.fill(1.0, &shape[shape.len() - 1..]);
-                    graph.channel_affine(&[(y, one)], Some(params[b]), &shape)
-                }
+                Some(b) => layer::add_bias(graph, y, params[b]),
             };
-            let node = match &layer.op {
+            let output = match &node.op {
                 LayerOp::Conv2d { stride, padding, .. } => {
-                    let w = kernel(graph);
-                    let g = Conv2d::new(dims(graph, x), dims(graph, w), *stride, (*padding).into())
-                        .map_err(at)?;
-                    let y = graph.conv2d(g, x, w);
+                    let (w, window) = (kernel(graph), window(*stride, *padding));
+                    let y = layer::conv2d(graph, x, w, &window).map_err(at)?;
                     biased(graph, y)
                 }
                 LayerOp::DepthwiseConv2d { stride, padding, .. } => {
-                    let w = kernel(graph);
-                    let g = Conv2d::depthwise(dims(graph, x), dims(graph, w), *stride, (*padding).into())
-                        .map_err(at)?;
-                    let y = graph.conv2d(g, x, w);
+                    let (w, window) = (kernel(graph), window(*stride, *padding));
+                    let y = layer::depthwise_conv2d(graph, x, w, &window).map_err(at)?;
                     biased(graph, y)
                 }
                 LayerOp::Dense { .. } => {
@@ -107,25 +100,21 @@ impl Forward {
                     let (mean, variance) = match statistics {
                         Statistics::Moving => (params[first + 2], params[first + 3]),
                         Statistics::Batch => {
-                            let (mean, variance, count) = batch_moments(graph, x);
-                            let momentum = *momentum;
+                            let batch = Moments::of(graph, x);
+                            // Keras' fused kernel takes images; on flat vectors both statistics are biased.
+                            let bessel = if graph.shape(x).len() == 4 { batch.bessel() } else { 1.0 };
                             moments.push(BatchMoments {
                                 moving_mean: first + 2,
-                                mean,
-                                variance,
-                                count,
-                                momentum,
+                                mean: batch.mean,
+                                variance: batch.variance,
+                                bessel,
+                                momentum: *momentum,
                             });
-                            (mean, variance)
+                            (batch.mean, batch.variance)
                         }
                     };
-                    let shifted = graph.add_scalar(variance, decimal(*eps));
-                    let inverse = graph.unary(Unary::Rsqrt, shifted);
-                    let a = graph.mul(params[first], inverse);
-                    let ma = graph.mul(mean, a);
-                    let b = graph.sub(params[first + 1], ma);
-                    let shape = graph.shape(x).to_vec();
-                    graph.channel_affine(&[(x, a)], Some(b), &shape)
+                    let (gamma, beta) = (Some(params[first]), Some(params[first + 1]));
+                    BatchNorm { gamma, beta, mean, variance, eps: decimal(*eps) }.apply(graph, x)
                 }
                 LayerOp::Activation { quantizer } => {
                     let f = match quantizer {
@@ -155,24 +144,11 @@ impl Forward {
                     Phase::Inference => x,
                 },
             };
-            layers.push(node);
+            layers.push(output);
         }
         let logits = *layers.last().expect("shape inference refuses an empty network");
         Ok(Self { input, logits, layers, params, moments })
     }
-}
-
-/// Mean, biased variance and count over all axes but the last.
-fn batch_moments(graph: &mut Graph, x: NodeId) -> (NodeId, NodeId, usize) {
-    let shape = graph.shape(x);
-    let count: usize = shape[..shape.len() - 1].iter().product();
-    let inverse = 1.0 / count as f64;
-    let sum = graph.channel_sum(x);
-    let square = graph.channel_dot(x, x);
-    let mean = graph.scale(inverse, sum);
-    let mean_square = graph.scale(inverse, square);
-    let squared_mean = graph.mul(mean, mean);
-    (mean, graph.sub(mean_square, squared_mean), count)
 }
 
 /// The number an `f32` was written as: the same value in single precision, and what a reference in double precision means.
@@ -180,6 +156,6 @@ fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
-fn dims(graph: &Graph, x: NodeId) -> [usize; 4] {
-    graph.shape(x).try_into().expect("shape inference checked for an image")
+fn window(stride: [usize; 2], padding: Pad) -> Window {
+    Window { stride, ..Window::new(padding) }
 }

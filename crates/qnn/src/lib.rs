@@ -2,12 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+pub mod conformance;
 mod error;
 mod forward;
 pub mod graph;
 pub mod infer;
+pub mod interop;
+pub mod layer;
 mod model;
 pub mod network;
+pub mod summary;
 pub mod train;
 pub mod zoo;
 

@@ -57,35 +57,21 @@ impl Model {
     /// Initialises the parameters from the stream of `seed`: kernels He-normal (Keras: truncated at two standard
     /// deviations, variance 2 / fan-in), gamma and moving variance 1, the rest 0.
     pub fn new(network: Network, seed: u64) -> Result<Self, QnnError> {
-        let shapes = network.shapes()?;
-        let mut params = Vec::new();
-        for (layer, shape) in network.layers.iter().zip(&shapes) {
-            for (suffix, dims) in &shape.params {
-                let kind = match *suffix {
-                    "kernel" => ParamKind::Kernel(kernel_quantizer(&layer.op).cloned()),
-                    "bias" => ParamKind::Bias,
-                    "gamma" => ParamKind::Gamma,
-                    "beta" => ParamKind::Beta,
-                    "moving_mean" => ParamKind::MovingMean,
-                    _ => ParamKind::MovingVariance,
-                };
-                let len = dims.iter().product();
-                let values = match kind {
-                    ParamKind::Kernel(_) => {
-                        let depthwise = matches!(layer.op, LayerOp::DepthwiseConv2d { .. });
-                        let fan_in = if depthwise { dims[0] * dims[1] } else { len / dims[dims.len() - 1] };
-                        he_normal(seed, params.len() as u64, len, fan_in)
-                    }
-                    ParamKind::Gamma | ParamKind::MovingVariance => vec![1.0; len],
-                    _ => vec![0.0; len],
-                };
-                params.push(Param {
-                    name: format!("{}/{suffix}", layer.name),
-                    shape: dims.clone(),
-                    kind,
-                    values,
-                });
-            }
+        let mut params = layout(&network)?;
+        for (index, param) in params.iter_mut().enumerate() {
+            let len = param.shape.iter().product();
+            param.values = match param.kind {
+                ParamKind::Kernel(_) => {
+                    let dims = &param.shape;
+                    let name = param.name.split('/').next().unwrap_or_default();
+                    let depthwise =
+                        network.layer(name).is_some_and(|l| matches!(l.op, LayerOp::DepthwiseConv2d { .. }));
+                    let fan_in = if depthwise { dims[0] * dims[1] } else { len / dims[dims.len() - 1] };
+                    he_normal(seed, index as u64, len, fan_in)
+                }
+                ParamKind::Gamma | ParamKind::MovingVariance => vec![1.0; len],
+                _ => vec![0.0; len],
+            };
         }
         Ok(Self { network, params })
     }
@@ -102,25 +88,27 @@ impl Model {
 
     /// Checks names, shapes and lengths against the network, and that every value is finite.
     pub fn validate(&self) -> Result<(), QnnError> {
-        let expected = Self::new(self.network.clone(), 0)?;
-        if expected.params.len() != self.params.len() {
+        let expected = layout(&self.network)?;
+        if expected.len() != self.params.len() {
             return Err(QnnError::Size {
                 what: "parameter list".into(),
-                expected: expected.params.len(),
+                expected: expected.len(),
                 got: self.params.len(),
             });
         }
-        for (want, have) in expected.params.iter().zip(&self.params) {
+        for (want, have) in expected.iter().zip(&self.params) {
             if (&want.name, &want.shape, &want.kind) != (&have.name, &have.shape, &have.kind) {
                 return Err(QnnError::Config(format!(
                     "parameter `{}` {:?} does not fit the network, which has `{}` {:?}",
                     have.name, have.shape, want.name, want.shape
                 )));
             }
-            if want.values.len() != have.values.len() {
+            // Shape inference has checked that this product does not overflow.
+            let need = want.shape.iter().product();
+            if need != have.values.len() {
                 return Err(QnnError::Size {
                     what: have.name.clone(),
-                    expected: want.values.len(),
+                    expected: need,
                     got: have.values.len(),
                 });
             }
@@ -133,6 +121,27 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Names, shapes and kinds of a network's parameters, without values: nothing is allocated for a size that a file claims.
+fn layout(network: &Network) -> Result<Vec<Param>, QnnError> {
+    let shapes = network.shapes()?;
+    let mut params = Vec::new();
+    for (layer, shape) in network.layers.iter().zip(&shapes) {
+        for (suffix, dims) in &shape.params {
+            let kind = match *suffix {
+                "kernel" => ParamKind::Kernel(kernel_quantizer(&layer.op).cloned()),
+                "bias" => ParamKind::Bias,
+                "gamma" => ParamKind::Gamma,
+                "beta" => ParamKind::Beta,
+                "moving_mean" => ParamKind::MovingMean,
+                _ => ParamKind::MovingVariance,
+            };
+            let name = format!("{}/{suffix}", layer.name);
+            params.push(Param { name, shape: dims.clone(), kind, values: Vec::new() });
+        }
+    }
+    Ok(params)
 }
 
 /// The kernel quantizer of a layer, if it has a kernel and the kernel is quantized.

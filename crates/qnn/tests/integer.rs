@@ -77,3 +77,142 @@ fn integer_layers_give_the_simulations_logits() {
         }
     }
 }
+
+/// What one convolution reads, exactly: codes minus the zero point, `[h, w, c]` per sample.
+struct Map {
+    codes: Vec<i64>,
+    shape: [usize; 3],
+    step: f32,
+}
+
+/// Codes and scales of a kernel in inference.
+fn kernel_codes(model: &Model, layer: &str) -> (Vec<i64>, Vec<f32>, Vec<usize>) {
+    let param = model.param(&format!("{layer}/kernel")).unwrap();
+    let q = qnn::kernel_quantizer(&model.network.layer(layer).unwrap().op).unwrap();
+    let n = param.values.len();
+    let (mut values, mut codes, mut scales) = (vec![0f32; n], vec![0i32; n], Vec::new());
+    let out = qtensor::Quantized {
+        values: &mut values,
+        codes: qtensor::Codes::I32(&mut codes),
+        scales: &mut scales,
+        scratch: &mut qtensor::Scratch::new(),
+    };
+    q.quantize(&param.values, &param.shape, Phase::Inference, None, out).unwrap();
+    (codes.into_iter().map(i64::from).collect(), scales, param.shape.clone())
+}
+
+/// Sums of products by the definition of a SAME convolution in TensorFlow, in 64-bit integers.
+fn accumulate(
+    map: &Map,
+    kernel: &[i64],
+    shape: &[usize],
+    stride: usize,
+    depthwise: bool,
+) -> (Vec<i64>, usize) {
+    let [h, w, c] = map.shape;
+    let [kh, kw, ci, co] = shape.try_into().unwrap();
+    let channels = if depthwise { ci } else { co };
+    let axis = |n: usize, k: usize| {
+        let out = n.div_ceil(stride);
+        (out, ((out - 1) * stride + k).saturating_sub(n) / 2)
+    };
+    let ((oh, top), (ow, left)) = (axis(h, kh), axis(w, kw));
+    let mut sums = Vec::new();
+    for image in map.codes.chunks(h * w * c) {
+        for (y, x, o) in
+            (0..oh * ow * channels).map(|i| (i / (ow * channels), i / channels % ow, i % channels))
+        {
+            let mut sum = 0;
+            for (ky, kx) in (0..kh * kw).map(|k| (k / kw, k % kw)) {
+                let (row, column) = (y * stride + ky, x * stride + kx);
+                if row < top || column < left || row - top >= h || column - left >= w {
+                    continue;
+                }
+                let pixel = &image[((row - top) * w + column - left) * c..][..c];
+                let at = (ky * kw + kx) * ci;
+                sum += match depthwise {
+                    true => pixel[o] * kernel[at + o],
+                    false => (0..ci).map(|i| pixel[i] * kernel[(at + i) * co + o]).sum(),
+                };
+            }
+            sums.push(sum);
+        }
+    }
+    (sums, channels)
+}
+
+#[test]
+fn accumulators_are_the_same_integers_in_training_and_inference() {
+    for (twin, grid) in [Twin::StqDeterministic, Twin::EightBit]
+        .into_iter()
+        .flat_map(|t| [InputGrid::UNIT_IMAGE, InputGrid::STANDARDISED].map(|g| (t, g)))
+    {
+        let q = twin.quantizers();
+        let net = Network::new("bare", [9, 7, 3], grid, 5)
+            .conv("c1", 20, 3, 1, &q.weights)
+            .bn_act("c1", &q.activations)
+            .then("d", depthwise([3, 3], [1, 1], false, &q.weights))
+            .bn_act("d", &q.activations)
+            .conv("c2", 17, 3, 2, &q.weights)
+            .bn_act("c2", &q.activations)
+            .classifier(&q.weights);
+        let model = Model::new(net, 11).unwrap();
+        let mut rng = stream(5, Purpose::Test, &[]);
+        let codes: Vec<u8> =
+            (0..4 * 9 * 7 * 3).map(|_| qtensor::stream::below(&mut rng, 256) as u8).collect();
+        let x: Vec<f32> = codes.iter().map(|c| grid.value(*c)).collect();
+        let singles = Singles { params: model.params.iter().map(|p| p.values.clone()).collect(), x: &x };
+
+        for phase in [Phase::Training, Phase::Inference] {
+            let mut graph = Graph::default();
+            let input = graph.input(&[4, 9, 7, 3]);
+            graph.declare_codes(input, grid.scale, grid.zero_point);
+            let forward = Forward::build(&mut graph, &model, input, phase, Statistics::Batch).unwrap();
+            let node = |name: &str| {
+                forward.layers[model.network.layers.iter().position(|l| l.name == name).unwrap()]
+            };
+            let names = ["c1", "c1_act", "d", "d_act", "c2"];
+            let nodes = names.map(node);
+            let mut exec: Executor<f32> = Executor::new(graph, &[&nodes], phase, phase == Phase::Inference);
+            exec.prepare(&singles).unwrap();
+            exec.run(0, &singles, RunKey::default()).unwrap();
+            let value = |name: &str| exec.output(nodes[names.iter().position(|n| *n == name).unwrap()]);
+
+            let step = qtensor::Quantizer::grid(q.activations.as_ref().unwrap()).unwrap().step as f32;
+            let read = |name: &str, c| {
+                let codes = value(name).iter().map(|v| (v / step) as i64).collect();
+                Map { codes, shape: [9, 7, c], step }
+            };
+            let first = codes.iter().map(|&c| i64::from(c) - i64::from(grid.zero_point)).collect();
+            let first = Map { codes: first, shape: [9, 7, 3], step: grid.scale };
+            for (layer, map, stride) in
+                [("c1", first, 1), ("d", read("c1_act", 20), 1), ("c2", read("d_act", 20), 2)]
+            {
+                let (kernel, scales, shape) = kernel_codes(&model, layer);
+                let (sums, channels) = accumulate(&map, &kernel, &shape, stride, layer == "d");
+                let got = value(layer);
+                assert_eq!(got.len(), sums.len());
+                for (i, (&y, &sum)) in got.iter().zip(&sums).enumerate() {
+                    let scale = scales[if scales.len() == 1 { 0 } else { i % channels }] * map.step;
+                    // Below 2^24 a sum is an f32 exactly, so equal outputs mean equal accumulators.
+                    assert!(sum.abs() < 1 << 24);
+                    assert_eq!(y, sum as f32 * scale, "{twin:?} {grid:?} {phase:?} {layer}[{i}]: sum {sum}");
+                }
+            }
+        }
+    }
+}
+
+struct Singles<'a> {
+    params: Vec<Vec<f32>>,
+    x: &'a [f32],
+}
+
+impl Leaves<f32> for Singles<'_> {
+    fn input(&self, _: usize) -> &[f32] {
+        self.x
+    }
+    fn param(&self, index: usize) -> &[f32] {
+        &self.params[index]
+    }
+}

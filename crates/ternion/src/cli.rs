@@ -17,6 +17,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the study: data, train, evaluate, attack, audit, deploy, report
     Reproduce(ReproduceArgs),
+    /// Train what a recipe describes, and evaluate it: `reproduce` up to there
+    Train(TrainArgs),
+    /// Accuracy of a model file on a task's data
+    Eval(EvalArgs),
+    /// Shapes, parameters, bits, MACs, edges' data types and quantization statistics of a model or network
+    Summary(SummaryArgs),
     /// Make the report again from results.jsonl
     Report(ReportArgs),
     /// Look at the data the study runs on
@@ -72,6 +78,97 @@ pub(crate) struct ReproduceArgs {
     /// Threads; results do not depend on it
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+}
+
+/// Checkpoints after every epoch: an interrupted run continues there with the same bits.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ternion train stq_image_s --data ~/data            a built-in recipe at the study's full length
+  ternion train mine.toml --profile quick --seed 3   a recipe of one's own
+
+Beside OUT/cache/train-KEY/model.qnn lie its history (history.jsonl, and events for TensorBoard).")]
+pub(crate) struct TrainArgs {
+    /// Recipe file or name of a built-in recipe
+    pub(crate) recipe: String,
+    /// Length of the run
+    #[arg(long, value_enum, default_value = "full")]
+    pub(crate) profile: ProfileArg,
+    /// Folder with the datasets; then $TERNION_DATA and the user's cache are searched
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Folder for cache and results
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub(crate) out: PathBuf,
+    /// One seed instead of the recipe's own
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Events as JSON lines on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Threads; results do not depend on it
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// Model file: our own, or a safetensors export of ours
+    pub(crate) model: PathBuf,
+    /// Task by name, such as cifar10 or speech_commands_5fold(fold=0)
+    #[arg(long, default_value = "cifar10")]
+    pub(crate) task: String,
+    /// Which samples
+    #[arg(long, value_enum, default_value = "test")]
+    pub(crate) part: PartArg,
+    /// Folder with the datasets; then $TERNION_DATA and the user's cache are searched
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PartArg {
+    /// What the network learned from, not augmented
+    Train,
+    /// What its best epoch was chosen by
+    Validation,
+    /// What results are reported on
+    Test,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ternion summary stq_image_s                        a network of the zoo, with the quantizers it is named after
+  ternion summary resnet8 --twin eight_bit --json    another precision, as JSON
+  ternion summary out/cache/train-KEY/model.qnn      a model: with statistics of its quantized kernels")]
+pub(crate) struct SummaryArgs {
+    /// Model file, or the name of a network
+    pub(crate) model: String,
+    /// Precision of a named network
+    #[arg(long, value_enum)]
+    pub(crate) twin: Option<TwinArg>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum TwinArg {
+    /// Stochastic ternary weights, 8-bit activations
+    Stq,
+    /// The same, never sampled
+    StqDeterministic,
+    /// Stochastic binary weights, 8-bit activations
+    StochasticBinary,
+    /// 8-bit weights and activations
+    EightBit,
+    /// Float weights and ReLU
+    Float,
 }
 
 #[derive(Debug, Args)]

@@ -37,6 +37,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Reproduce(args) => commands::reproduce::run(&args),
+        Command::Train(args) => commands::train::run(args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Summary(args) => commands::summary::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Analyze(args) => commands::analyze::run(&args),

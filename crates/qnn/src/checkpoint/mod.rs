@@ -59,7 +59,7 @@ impl Checkpoint {
     }
 }
 
-pub(crate) use codec::write_atomic;
+pub(crate) use codec::{read, write_atomic};
 
 #[cfg(test)]
 mod tests {

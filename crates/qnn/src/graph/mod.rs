@@ -86,6 +86,11 @@ impl Graph {
         &self.labels[self.nodes[id.index()].label]
     }
 
+    /// Names of the operations the graph is made of, each once.
+    pub fn operations(&self) -> std::collections::BTreeSet<&'static str> {
+        self.nodes.iter().map(|n| n.op.name()).collect()
+    }
+
     pub(crate) fn push(&mut self, op: Op, inputs: Vec<NodeId>, shape: Vec<usize>) -> NodeId {
         let same = self.known.entry(inputs.clone()).or_default();
         for &id in same.iter() {

@@ -121,6 +121,86 @@ pub enum Op {
 }
 
 impl Op {
+    /// Names of all operations, as [`Op::name`] gives them.
+    pub const NAMES: [&str; 35] = [
+        "input",
+        "param",
+        "fill",
+        "one_hot",
+        "random",
+        "linear",
+        "add_scalar",
+        "mul",
+        "unary",
+        "activation",
+        "activation_grad",
+        "quantize_kernel",
+        "channel_affine",
+        "channel_dot",
+        "channel_sum",
+        "row_sum",
+        "row_dot",
+        "row_scale",
+        "row_broadcast",
+        "sum_all",
+        "dot_all",
+        "scalar_mul",
+        "scalar_broadcast",
+        "log_sum_exp",
+        "softmax",
+        "conv",
+        "conv_input_grad",
+        "conv_weight_grad",
+        "max_pool",
+        "max_scatter",
+        "max_gather",
+        "avg_pool",
+        "avg_adjoint",
+        "reshape",
+        "dropout",
+    ];
+
+    /// What the operation is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Input(_) => "input",
+            Self::Param(_) => "param",
+            Self::Fill(_) => "fill",
+            Self::OneHot(_) => "one_hot",
+            Self::Random(..) => "random",
+            Self::Linear(_) => "linear",
+            Self::AddScalar(_) => "add_scalar",
+            Self::Mul => "mul",
+            Self::Unary(_) => "unary",
+            Self::Activation(_) => "activation",
+            Self::ActivationGrad(..) => "activation_grad",
+            Self::QuantizeKernel(..) => "quantize_kernel",
+            Self::ChannelAffine(..) => "channel_affine",
+            Self::ChannelDot => "channel_dot",
+            Self::ChannelSum => "channel_sum",
+            Self::RowSum => "row_sum",
+            Self::RowDot => "row_dot",
+            Self::RowScale => "row_scale",
+            Self::RowBroadcast => "row_broadcast",
+            Self::SumAll => "sum_all",
+            Self::DotAll => "dot_all",
+            Self::ScalarMul => "scalar_mul",
+            Self::ScalarBroadcast => "scalar_broadcast",
+            Self::LogSumExp => "log_sum_exp",
+            Self::Softmax => "softmax",
+            Self::Conv(_) => "conv",
+            Self::ConvInputGrad(_) => "conv_input_grad",
+            Self::ConvWeightGrad(_) => "conv_weight_grad",
+            Self::MaxPool(_) => "max_pool",
+            Self::MaxScatter(_) => "max_scatter",
+            Self::MaxGather(_) => "max_gather",
+            Self::AvgPool(_) => "avg_pool",
+            Self::AvgAdjoint(_) => "avg_adjoint",
+            Self::Reshape => "reshape",
+            Self::Dropout(..) => "dropout",
+        }
+    }
+
     /// Whether the value changes from run to run with the run's key.
     pub(crate) fn is_random(&self) -> bool {
         matches!(self, Self::Random(..) | Self::Dropout(..))

@@ -7,6 +7,7 @@ mod recalibrate;
 mod step;
 
 pub use fit::{EpochRecord, Event, FitOutcome, fit};
+pub(crate) use optimizer::Step;
 pub use optimizer::{Optimizer, OptimizerState, Schedule};
 pub use penalty::Penalty;
 pub use step::cross_entropy;

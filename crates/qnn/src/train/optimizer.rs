@@ -134,18 +134,42 @@ impl OptimizerState {
         scale: f32,
         rate: f32,
     ) {
-        const PIECE: usize = 16 * 1024;
         let param = &mut model.params[index];
-        let is_kernel = matches!(param.kind, ParamKind::Kernel(_));
         let clip = match &param.kind {
             ParamKind::Kernel(Some(q)) => q.weight_clip().map(|c| c as f32),
             _ => None,
         };
+        let decays = matches!(param.kind, ParamKind::Kernel(_));
+        let step = Step { optimizer, updates: self.updates, scale, rate, decays, clip };
+        step.apply(&mut param.values, gradient, &mut self.first[index], &mut self.second[index]);
+    }
+}
+
+/// One update of one tensor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) optimizer: &'a Optimizer,
+    /// Updates done, this one included.
+    pub(crate) updates: u64,
+    /// Factor on the gradient.
+    pub(crate) scale: f32,
+    pub(crate) rate: f32,
+    /// Whether weight decay applies.
+    pub(crate) decays: bool,
+    /// Bound on the magnitude of every value.
+    pub(crate) clip: Option<f32>,
+}
+
+impl Step<'_> {
+    /// Updates `values` and the moments (`second` is empty where the rule has none).
+    pub(crate) fn apply(&self, values: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
+        const PIECE: usize = 16 * 1024;
+        let Self { scale, rate, clip, .. } = *self;
         let bound = |w: f32| clip.map_or(w, |c| w.clamp(-c, c));
-        let decay = |d: f32| if is_kernel { d } else { 0.0 };
-        let first = self.first[index].par_chunks_mut(PIECE);
-        let values = param.values.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE)).zip(first);
-        match *optimizer {
+        let decay = |d: f32| if self.decays { d } else { 0.0 };
+        let first = first.par_chunks_mut(PIECE);
+        let values = values.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE)).zip(first);
+        match *self.optimizer {
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
                 let decay = decay(weight_decay);
                 values.for_each(|((w, g), m)| {
@@ -161,7 +185,7 @@ impl OptimizerState {
                 let correction = (1.0 - f64::from(beta2).powi(t)).sqrt() / (1.0 - f64::from(beta1).powi(t));
                 let step = (f64::from(rate) * correction) as f32;
                 let shrink = rate * decay(weight_decay);
-                values.zip(self.second[index].par_chunks_mut(PIECE)).for_each(|(((w, g), m), v)| {
+                values.zip(second.par_chunks_mut(PIECE)).for_each(|(((w, g), m), v)| {
                     for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
                         let g = g * scale;
                         *m += (1.0 - beta1) * (g - *m);

@@ -56,7 +56,7 @@ impl MomentsGraph {
     pub(super) fn run(&mut self, model: &Model, x: &[f32]) -> Result<(), QnnError> {
         self.exec.run(0, &Inputs { model, x }, RunKey::default())?;
         for (m, sums) in self.moments.iter().zip(&mut self.sums) {
-            let unbias = m.count as f64 / (m.count.max(2) - 1) as f64;
+            let unbias = f64::from(m.bessel);
             let (mean, variance) = (self.exec.output(m.mean), self.exec.output(m.variance));
             let values =
                 mean.iter().map(|v| f64::from(*v)).chain(variance.iter().map(|v| f64::from(*v) * unbias));

@@ -102,11 +102,10 @@ impl StepGraph {
         self.gradients[param].map(|g| self.exec.output(g))
     }
 
-    /// Moves the model's moving statistics towards those of the batch (Keras: the variance by its unbiased estimate).
+    /// Moves the model's moving statistics towards those of the batch (images: the variance by its unbiased estimate, as Keras).
     pub(crate) fn update_moving(&self, model: &mut Model) {
         for m in &self.moments {
-            let unbias = m.count as f32 / (m.count.max(2) - 1) as f32;
-            let sources = [(self.exec.output(m.mean), 1.0), (self.exec.output(m.variance), unbias)];
+            let sources = [(self.exec.output(m.mean), 1.0), (self.exec.output(m.variance), m.bessel)];
             for (offset, (batch, factor)) in sources.into_iter().enumerate() {
                 for (moving, &b) in model.params[m.moving_mean + offset].values.iter_mut().zip(batch) {
                     *moving = m.momentum * *moving + (1.0 - m.momentum) * b * factor;

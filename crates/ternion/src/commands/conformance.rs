@@ -2,6 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use qnn::conformance::LabelledCodes;
 use qtensor::conformance::Verdict;
 use serde_json::{Value, json};
 
@@ -14,7 +15,10 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<End> {
         let before = folders.len();
         find(dir, &mut folders)?;
         if folders.len() == before {
-            bail!("{}: no folder with reference cases (a `{MANIFEST}`) in it", dir.display());
+            bail!(
+                "{}: no folder with reference cases (a `{MANIFEST}`, or known networks) in it",
+                dir.display()
+            );
         }
     }
     let mut tally = Tally { json: args.json, ..Tally::default() };
@@ -29,7 +33,7 @@ const MANIFEST: &str = "manifest.json";
 
 /// Every folder at or below `dir` that holds reference cases, in the order of their paths.
 fn find(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    if dir.join(MANIFEST).is_file() {
+    if dir.join(MANIFEST).is_file() || qnn::conformance::has_networks(dir) {
         found.push(dir.to_owned());
     }
     let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
@@ -46,19 +50,35 @@ fn find(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Hands a folder to the crate that knows its form; an unreadable or unknown one is a failure of its own.
 fn judge(folder: &Path, each: &mut dyn FnMut(&str, Verdict)) {
+    if qnn::conformance::has_networks(folder) {
+        judge_networks(folder, each);
+        if !folder.join(MANIFEST).is_file() {
+            return;
+        }
+    }
     let manifest = match read_manifest(folder) {
         Ok(manifest) => manifest,
         Err(why) => return each(MANIFEST, Verdict::Failed(format!("{why:#}"))),
     };
     match form(&manifest) {
         Some(Form::Attacks) => attacks::conformance::run(folder, each),
-        Some(Form::Quantizers) => qtensor::conformance::run(folder, each),
+        Some(Form::Quantizers) => qnn::conformance::run(folder, each),
         Some(Form::FrontEnd) => datasets::conformance::run(folder, &mut |case, verdict| {
             each(case, verdict.map_or_else(Verdict::Failed, Verdict::Passed));
         }),
         Some(Form::Jacobian) => jacreg::conformance::run(folder, each),
         None => each(MANIFEST, Verdict::Failed("no known form of reference cases".to_owned())),
     }
+}
+
+/// Trained networks, on CIFAR-10's test set where the data search order finds it.
+fn judge_networks(folder: &Path, each: &mut dyn FnMut(&str, Verdict)) {
+    let loaded = datasets::load(&datasets::Task::Cifar10, &datasets::DataSearch::default());
+    let cifar10 = match &loaded {
+        Ok(data) => Ok(LabelledCodes { codes: &data.test.codes, labels: &data.test.labels }),
+        Err(error) => Err(format!("needs CIFAR-10: {error}")),
+    };
+    qnn::conformance::run_networks(folder, cifar10.as_ref().map(|set| *set).map_err(String::as_str), each);
 }
 
 fn read_manifest(folder: &Path) -> Result<Value> {

@@ -2,6 +2,9 @@
 pub(crate) mod analyze;
 pub(crate) mod conformance;
 pub(crate) mod data;
+pub(crate) mod eval;
 pub(crate) mod knobs;
 pub(crate) mod report;
 pub(crate) mod reproduce;
+pub(crate) mod summary;
+pub(crate) mod train;

@@ -1,32 +1,14 @@
-//! First and second derivatives of every layer and of whole networks against central differences in double precision.
-#![forbid(unsafe_code)]
+//! Whole networks: the cross-entropy's gradient, and that of a Jacobian penalty, which is a second derivative.
 
-use qnn::graph::{Executor, Graph, Leaves, NodeId, Random, RunKey};
+use qnn::graph::{Executor, Graph, NodeId, Random, RunKey};
 use qnn::network::{Pad, conv2d, depthwise};
 use qnn::train::cross_entropy;
 use qnn::{Forward, InputGrid, LayerOp, Model, Network, Phase, Statistics};
 
+use super::{Table, Values, noise};
+
 const BATCH: usize = 3;
 const CLASSES: usize = 4;
-
-struct Values {
-    params: Vec<Vec<f64>>,
-    inputs: Vec<Vec<f64>>,
-}
-
-impl Leaves<f64> for Values {
-    fn input(&self, slot: usize) -> &[f64] {
-        &self.inputs[slot]
-    }
-    fn param(&self, index: usize) -> &[f64] {
-        &self.params[index]
-    }
-}
-
-fn noise(n: usize, seed: u64) -> Vec<f64> {
-    let mut rng = qtensor::stream::stream(seed, qtensor::stream::Purpose::Test, &[]);
-    (0..n).map(|_| qtensor::stream::normal_pair(&mut rng)[0]).collect()
-}
 
 fn net(shape: [usize; 3]) -> Network {
     Network::new("test", shape, InputGrid::UNIT_IMAGE, CLASSES)
@@ -108,7 +90,7 @@ fn networks() -> Vec<(&'static str, Network)> {
 }
 
 /// Builds cross-entropy, plus the Jacobian penalty of one random projection if `jacobian`, and compares.
-fn check(name: &str, network: Network, statistics: Statistics, jacobian: bool) {
+fn check(name: &str, network: Network, statistics: Statistics, jacobian: bool, table: &mut Table) {
     let model = Model::new(network, 5).expect(name);
     let [h, w, c] = model.network.input;
     let mut graph = Graph::default();
@@ -127,6 +109,7 @@ fn check(name: &str, network: Network, statistics: Statistics, jacobian: bool) {
     let grads = graph.grad(loss, &wrt);
     let mut outputs = vec![loss];
     outputs.extend(grads.iter().flatten());
+    table.saw(&graph);
     let mut exec: Executor<f64> = Executor::new(graph, &[&outputs], Phase::Training, false);
 
     let mut values = Values { params: Vec::new(), inputs: Vec::new() };
@@ -183,15 +166,16 @@ fn check(name: &str, network: Network, statistics: Statistics, jacobian: bool) {
             );
         }
     }
-    println!("{name:14} {statistics:?} jacobian={jacobian}: largest relative error {largest:.1e}");
+    let order = if jacobian { 2 } else { 1 };
+    table.row(&format!("network: {name} ({statistics:?})"), order, largest);
 }
 
-#[test]
-fn gradients_match_central_differences() {
+/// Adds one row per network, statistics and order.
+pub(crate) fn rows(table: &mut Table) {
     for statistics in [Statistics::Moving, Statistics::Batch] {
         for jacobian in [false, true] {
             for (name, network) in networks() {
-                check(name, network, statistics, jacobian);
+                check(name, network, statistics, jacobian, table);
             }
         }
     }
