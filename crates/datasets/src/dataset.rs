@@ -2,6 +2,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::speech::Speech;
 use crate::stream::{Purpose, shuffle, stream};
 
@@ -228,9 +229,18 @@ fn chosen(labels: &[u8], classes: usize, n: usize) -> Vec<usize> {
     positions
 }
 
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Marks, of each class, the `n` samples that come first in a permutation keyed by (0, `purpose`, class).
+pub(crate) fn stratified_mask(labels: &[u8], classes: usize, n: usize, purpose: Purpose) -> Vec<bool> {
+    let mut mask = vec![false; labels.len()];
+    for class in 0..classes {
+        let mut members: Vec<usize> =
+            (0..labels.len()).filter(|&i| usize::from(labels[i]) == class).collect();
+        shuffle(&mut members, &mut stream(0, purpose, [class as u64, 0]));
+        for &i in members.iter().take(n) {
+            mask[i] = true;
+        }
+    }
+    mask
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ pub struct Manifest {
     pub licence: String,
     /// How to cite it.
     pub citation: String,
+    /// Folder the archives unpack into, when their own entries name none.
+    #[serde(default)]
+    pub unpack_into: Option<String>,
     /// Archives to download; none when the release is not offered as one.
     #[serde(default, rename = "archive")]
     pub archives: Vec<Archive>,
@@ -44,6 +47,13 @@ pub struct Archive {
     /// SHA-256 in lower-case hexadecimal, if known.
     #[serde(deserialize_with = "sha256_or_unknown")]
     pub sha256: Option<String>,
+}
+
+impl Archive {
+    /// Its name on disk: the last part of the address.
+    pub fn file_name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap_or(&self.url)
+    }
 }
 
 /// A file of the unpacked release.
@@ -86,8 +96,10 @@ pub struct Counts {
 }
 
 /// The manifests this build knows: file name and text.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("datasets/cifar10.toml", include_str!("../../../datasets/cifar10.toml")),
+    ("datasets/cifar10_python.toml", include_str!("../../../datasets/cifar10_python.toml")),
+    ("datasets/svhn.toml", include_str!("../../../datasets/svhn.toml")),
     ("datasets/speech_commands.toml", include_str!("../../../datasets/speech_commands.toml")),
     ("datasets/speech_commands_test.toml", include_str!("../../../datasets/speech_commands_test.toml")),
     ("datasets/mlperf_tiny_kws01.toml", include_str!("../../../datasets/mlperf_tiny_kws01.toml")),
@@ -175,7 +187,7 @@ mod tests {
         let good = BUILT_IN[0].1;
         for (from, to) in [
             ("sha256 = \"cee9", "sha256 = \"CEE9"),
-            ("bytes = \"unknown\"", "bytes = \"many\""),
+            ("bytes = 170052171", "bytes = \"many\""),
             ("licence", "license"),
             ("[counts]", "[counts"),
         ] {

@@ -42,6 +42,12 @@ impl DataSearch {
     }
 }
 
+/// Where features are kept between runs: `ternion/features` in the user's cache directory.
+pub(crate) fn feature_cache() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    Some(cache_dir(var)?.join("features"))
+}
+
 fn cache_dir(var: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let cache = var("XDG_CACHE_HOME").or_else(|| Some(var("HOME")?.join(".cache")))?;
     Some(cache.join("ternion"))

@@ -1,5 +1,6 @@
 //! A picture of the data: one row per class, a few samples in each, as PNG.
-use crate::{DataError, Dataset, Part};
+use crate::frontend::{Mfcc, Parameters, normalise};
+use crate::{DataError, Dataset, Part, Split};
 
 /// Pixels between samples.
 const GAP: usize = 2;
@@ -11,37 +12,89 @@ const GAP: usize = 2;
 /// [`DataError::Request`] when `columns` is 0 or above 200, or the samples have neither one nor three channels.
 pub fn sheet(data: &Dataset, part: Part, columns: usize) -> Result<Vec<u8>, DataError> {
     let [h, w, c] = data.shape;
-    if columns == 0 || columns > 200 || (c != 1 && c != 3) {
-        let reason = format!("{columns} columns of samples with {c} channels; 1 to 200 and 1 or 3 expected");
-        return Err(DataError::request("sheet", reason));
+    let split = data.split(part);
+    let sample = |i: usize| &split.codes[i * data.sample_len()..][..data.sample_len()];
+    match c {
+        3 => tiled(data, split, columns, [h, w], [2, 2], |i, tile| {
+            for (pixel, colour) in tile.iter_mut().zip(sample(i).chunks_exact(3)) {
+                pixel.copy_from_slice(colour);
+            }
+        }),
+        // Features are stored frame by frame; on paper time runs to the right.
+        1 => tiled(data, split, columns, [w, h], [4, 2], |i, tile| {
+            for (row, pixels) in tile.chunks_exact_mut(h).enumerate() {
+                for (frame, pixel) in pixels.iter_mut().enumerate() {
+                    *pixel = diverging(sample(i)[frame * w + (w - 1 - row)], data.grid.zero_point);
+                }
+            }
+        }),
+        _ => Err(DataError::request("sheet", format!("samples of {c} channels; 1 or 3 expected"))),
     }
-    let features = c == 1;
-    // Features are stored frame by frame; on paper time runs to the right.
-    let (tile_h, tile_w, zoom_y, zoom_x) = if features { (w, h, 4, 2) } else { (h, w, 2, 2) };
+}
+
+/// Places the first `columns` samples of each class as tiles of `[height, width]` pixels, each enlarged by `[down, across]`.
+fn tiled(
+    data: &Dataset,
+    split: &Split,
+    columns: usize,
+    [tile_h, tile_w]: [usize; 2],
+    [zoom_y, zoom_x]: [usize; 2],
+    mut draw: impl FnMut(usize, &mut [[u8; 3]]),
+) -> Result<Vec<u8>, DataError> {
+    if !(1..=200).contains(&columns) {
+        return Err(DataError::request("sheet", format!("{columns} columns; 1 to 200 expected")));
+    }
     let (cell_h, cell_w) = (tile_h * zoom_y + GAP, tile_w * zoom_x + GAP);
     let (height, width) = (data.classes.len() * cell_h + GAP, columns * cell_w + GAP);
     let mut pixels = vec![255u8; height * width * 3];
-    let split = data.split(part);
+    let mut tile = vec![[0u8; 3]; tile_h * tile_w];
     for class in 0..data.classes.len() {
         let members = split.labels.iter().enumerate().filter(|(_, label)| usize::from(**label) == class);
         for (column, (i, _)) in members.take(columns).enumerate() {
-            let sample = &split.codes[i * data.sample_len()..][..data.sample_len()];
+            draw(i, &mut tile);
             for y in 0..cell_h - GAP {
                 for x in 0..cell_w - GAP {
-                    let (row, col) = (y / zoom_y, x / zoom_x);
-                    let colour = if features {
-                        diverging(sample[col * w + (w - 1 - row)], data.grid.zero_point)
-                    } else {
-                        let at = (row * w + col) * 3;
-                        [sample[at], sample[at + 1], sample[at + 2]]
-                    };
                     let at = (class * cell_h + GAP + y) * width + column * cell_w + GAP + x;
-                    pixels[at * 3..at * 3 + 3].copy_from_slice(&colour);
+                    pixels[at * 3..at * 3 + 3].copy_from_slice(&tile[y / zoom_y * tile_w + x / zoom_x]);
                 }
             }
         }
     }
     encode(&pixels, width, height).map_err(|e| DataError::request("sheet", e.to_string()))
+}
+
+/// As [`sheet`] for the sound of training clips: log-mel energies, time from left to right and frequency from bottom to top, each
+/// clip from black at its faintest (at most nine e-folds below its loudest) to white at its loudest.
+///
+/// # Errors
+/// As [`sheet`], and when the task keeps no sound.
+pub fn spectrogram_sheet(data: &Dataset, columns: usize) -> Result<Vec<u8>, DataError> {
+    let Some(speech) = &data.speech else {
+        return Err(DataError::request("sheet", format!("{} has no sound", data.name)));
+    };
+    let mfcc = Mfcc::<f32>::new();
+    let Parameters { samples, mel_bins, .. } = *mfcc.parameters();
+    let frames = mfcc.parameters().frames();
+    let (mut work, mut wave) = (mfcc.work(), vec![0.0; samples]);
+    let mut failure = None;
+    let png = tiled(data, &data.train, columns, [mel_bins, frames], [2, 2], |i, tile| {
+        let energies = normalise(speech.wave(i), &mut wave).and_then(|()| mfcc.log_mel(&wave, &mut work));
+        match energies {
+            Ok(energies) => {
+                let loudest = energies.fold(f32::MIN, |a, &b| a.max(b));
+                let faintest = energies.fold(f32::MAX, |a, &b| a.min(b)).max(loudest - 9.0);
+                for (row, pixels) in tile.chunks_exact_mut(frames).enumerate() {
+                    for (frame, pixel) in pixels.iter_mut().enumerate() {
+                        let x = energies[[frame, mel_bins - 1 - row]];
+                        let level = (x - faintest) / (loudest - faintest).max(f32::MIN_POSITIVE);
+                        *pixel = [(255.0 * level.clamp(0.0, 1.0)) as u8; 3];
+                    }
+                }
+            }
+            Err(error) => failure = Some(error),
+        }
+    });
+    failure.map_or(png, Err)
 }
 
 /// White at the mean, full colour at three standard deviations of the feature grid.
@@ -81,7 +134,11 @@ mod tests {
                 assert_eq!(pixels[first..first + 3], data.train.codes[..3]);
             } else {
                 assert_eq!((info.width, info.height), (2 * 100 + 2, 12 * 42 + 2));
+                let spectrograms = spectrogram_sheet(&data, 2).unwrap();
+                let reader = png::Decoder::new(std::io::Cursor::new(spectrograms)).read_info().unwrap();
+                assert_eq!((reader.info().width, reader.info().height), (2 * 100 + 2, 12 * 82 + 2));
             }
+            assert_eq!(spectrogram_sheet(&data, 2).is_ok(), data.speech.is_some());
             assert!(sheet(&data, Part::Test, 1).is_ok());
             assert!(sheet(&data, Part::Train, 0).is_err());
         }

@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Keyword = 5,
     /// Embedded background noise recording `b`.
     Noise = 6,
+    /// Choice of the unknown words of split `a`.
+    UnknownWords = 7,
 }
 
 /// ChaCha8 whose 256-bit key is simply (seed, purpose, index).

@@ -13,6 +13,8 @@ use crate::DataError;
 pub enum Task {
     /// CIFAR-10: 32×32×3 images, 10 classes.
     Cifar10,
+    /// SVHN, cropped digits: 32×32×3 images, 10 classes.
+    Svhn,
     /// Google Speech Commands v0.02, 12 classes, official splits; needs the full archive and the test archive.
     SpeechCommands,
     /// The official Speech Commands v0.02 *test* set cut into five speaker-disjoint folds (unofficial): fold `fold` is
@@ -31,7 +33,7 @@ impl Task {
     /// The embedded set of the same input shape and class count; itself when already embedded.
     pub fn embedded_twin(&self) -> Task {
         match self {
-            Task::Cifar10 | Task::SyntheticShapes => Task::SyntheticShapes,
+            Task::Cifar10 | Task::Svhn | Task::SyntheticShapes => Task::SyntheticShapes,
             Task::SpeechCommands | Task::SpeechCommands5Fold { .. } | Task::SyntheticKeywords => {
                 Task::SyntheticKeywords
             }
@@ -53,6 +55,7 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Task::Cifar10 => f.write_str("cifar10"),
+            Task::Svhn => f.write_str("svhn"),
             Task::SpeechCommands => f.write_str("speech_commands"),
             Task::SpeechCommands5Fold { fold } => write!(f, "speech_commands_5fold(fold={fold})"),
             Task::SyntheticShapes => f.write_str("synthetic_shapes"),
@@ -69,6 +72,7 @@ impl FromStr for Task {
         let text = text.trim();
         Ok(match text {
             "cifar10" => Task::Cifar10,
+            "svhn" => Task::Svhn,
             "speech_commands" => Task::SpeechCommands,
             "speech_commands_5fold" => Task::SpeechCommands5Fold { fold: 0 },
             "synthetic_shapes" => Task::SyntheticShapes,
@@ -86,7 +90,7 @@ impl FromStr for Task {
                         return Err(DataError::request(
                             "task",
                             format!(
-                                "`{text}` is none of cifar10, speech_commands, speech_commands_5fold(fold=0..4), \
+                                "`{text}` is none of cifar10, svhn, speech_commands, speech_commands_5fold(fold=0..4), \
                                  synthetic_shapes, synthetic_keywords"
                             ),
                         ));
@@ -119,6 +123,7 @@ mod tests {
     fn text_round_trips() {
         let tasks = (0..5).map(|fold| Task::SpeechCommands5Fold { fold }).chain([
             Task::Cifar10,
+            Task::Svhn,
             Task::SpeechCommands,
             Task::SyntheticShapes,
             Task::SyntheticKeywords,

@@ -1,13 +1,11 @@
 //! Compares a data directory with a manifest, file by file, without loading it as a task.
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
-use crate::dataset::hex;
+use crate::digest::sha256_file;
 use crate::manifest::{ExpectedFile, ExpectedFolder, Manifest};
 use crate::speech::audio_files;
 
@@ -65,11 +63,30 @@ pub struct Check {
     pub finding: Finding,
 }
 
-/// Checks everything the manifest expects below `dir`, in the manifest's order, files first. Archives are not looked at.
+/// Checks everything the manifest expects below `dir`, in the manifest's order, files first, then folders, then those archives
+/// that are there. Where an archive is there and nothing of it unpacked, the archive is all that is checked.
 pub fn verify(manifest: &Manifest, dir: &Path) -> Vec<Check> {
     let files = manifest.files.par_iter().map(|file| check_file(file, &dir.join(&file.path)));
     let mut checks: Vec<Check> = files.collect();
     checks.extend(manifest.folders.iter().map(|folder| check_folder(folder, &dir.join(&folder.path))));
+    let archives: Vec<Check> = manifest
+        .archives
+        .iter()
+        .filter(|archive| !manifest.files.iter().any(|file| file.path == archive.file_name()))
+        .map(|archive| {
+            let name = archive.file_name();
+            let expected =
+                ExpectedFile { path: name.to_owned(), bytes: archive.bytes, sha256: archive.sha256.clone() };
+            check_file(&expected, &dir.join(name))
+        })
+        .filter(|check| check.finding != Finding::Missing)
+        .collect();
+    if !archives.is_empty() {
+        if checks.iter().all(|check| check.finding == Finding::Missing) {
+            checks.clear();
+        }
+        checks.extend(archives);
+    }
     checks
 }
 
@@ -78,7 +95,7 @@ fn check_file(expected: &ExpectedFile, path: &Path) -> Check {
 }
 
 fn file_finding(expected: &ExpectedFile, path: &Path) -> Finding {
-    let mut file = match File::open(path) {
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Finding::Missing,
         Err(e) => return Finding::Unreadable(e.to_string()),
@@ -93,17 +110,10 @@ fn file_finding(expected: &ExpectedFile, path: &Path) -> Finding {
         return Finding::WrongSize { found: length, expected: bytes };
     }
     let Some(sha256) = &expected.sha256 else { return Finding::Good };
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0u8; 1 << 20];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => hash.update(&buffer[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Finding::Unreadable(e.to_string()),
-        }
-    }
-    let found = hex(&hash.finalize());
+    let found = match sha256_file(file) {
+        Ok(found) => found,
+        Err(e) => return Finding::Unreadable(e.to_string()),
+    };
     if found == *sha256 { Finding::Good } else { Finding::WrongChecksum { found, expected: sha256.clone() } }
 }
 
@@ -161,5 +171,20 @@ mod tests {
         assert_eq!(found[2], Finding::Good);
         std::fs::write(dir.path().join("a"), "abcd").unwrap();
         assert_eq!(findings()[0], Finding::WrongSize { found: 4, expected: 3 });
+
+        // An archive is checked where it is there, and alone where nothing of it is unpacked.
+        let archived = text.replace(
+            "[counts]",
+            "[counts]\n[[archive]]\nurl = \"http://x/c.gz\"\nbytes = 5\nsha256 = \"unknown\"",
+        );
+        let manifest = Manifest::parse(&archived, Path::new("x.toml")).unwrap();
+        assert_eq!(verify(&manifest, dir.path()).len(), 3);
+        std::fs::write(dir.path().join("c.gz"), "five!").unwrap();
+        assert_eq!(verify(&manifest, dir.path()).len(), 4);
+        let other = tempfile::tempdir().unwrap();
+        std::fs::write(other.path().join("c.gz"), "six!!!").unwrap();
+        let checks = verify(&manifest, other.path());
+        assert_eq!(checks.len(), 1);
+        assert_eq!(checks[0].finding, Finding::WrongSize { found: 6, expected: 5 });
     }
 }

@@ -1,9 +1,9 @@
 //! Audio augmentation: the waveform before the front end, the features after it.
 use rand_chacha::ChaCha8Rng;
 
-use super::Augmentation;
+use super::{Augmentation, NoiseMixing};
 use crate::DataError;
-use crate::frontend::{COEFFICIENTS, FEATURES, FRAMES, MfccWork, SAMPLES, normalise};
+use crate::frontend::{MfccWork, SAMPLES, normalise};
 use crate::speech::Speech;
 use crate::stream::Draw;
 
@@ -11,17 +11,20 @@ use crate::stream::Draw;
 pub(super) struct Scratch {
     work: MfccWork<f32>,
     wave: Vec<f32>,
-    features: [f32; FEATURES],
+    features: Vec<f32>,
 }
 
 impl Scratch {
     pub(super) fn new(speech: &Speech) -> Self {
-        Scratch { work: speech.mfcc.work(), wave: vec![0.0; SAMPLES], features: [0.0; FEATURES] }
+        Scratch {
+            work: speech.mfcc.work(),
+            wave: vec![0.0; SAMPLES],
+            features: vec![0.0; speech.front_end.values(speech.mfcc.parameters())],
+        }
     }
 }
 
-/// Shifts the waveform, mixes noise in and computes the codes anew. Order as in MLPerf Tiny: scale by the clip's maximum, shift,
-/// add noise, clip to ±1.
+/// Shifts the waveform, mixes noise in and computes the codes anew: scale, shift, add noise, clip to ±1, features.
 pub(super) fn vary_waveform(
     clip: &[i16],
     speech: &Speech,
@@ -38,7 +41,14 @@ pub(super) fn vary_waveform(
     let place = rng.unit();
 
     let wave = &mut scratch.wave;
-    normalise(clip, wave)?;
+    match augmentation.noise_mixing {
+        NoiseMixing::MlperfTiny => normalise(clip, wave)?,
+        NoiseMixing::Published => {
+            for (x, &sample) in wave.iter_mut().zip(clip) {
+                *x = f32::from(sample) / 32_768.0;
+            }
+        }
+    }
     let distance = shift.unsigned_abs();
     if shift > 0 {
         wave.copy_within(..SAMPLES - distance, distance);
@@ -57,20 +67,33 @@ pub(super) fn vary_waveform(
             *x = (*x + gain * f32::from(noise)).clamp(-1.0, 1.0);
         }
     }
-    speech.mfcc.compute(wave, &mut scratch.work, &mut scratch.features)?;
+    if augmentation.noise_mixing == NoiseMixing::Published {
+        // The front end's own scaling comes after the mixing here.
+        let largest = wave.iter().fold(0.0f32, |max, &x| max.max(x));
+        if largest > 0.0 {
+            wave.iter_mut().for_each(|x| *x /= largest);
+        }
+    }
+    speech.front_end.compute(&speech.mfcc, wave, &mut scratch.work, &mut scratch.features)?;
     speech.standardiser.encode(&scratch.features, codes);
     Ok(())
 }
 
-/// Overwrites whole frames and whole coefficients with the training mean (SpecAugment, Park et al. 2019, on cepstra).
-pub(super) fn mask(codes: &mut [u8], augmentation: &Augmentation, mean: u8, rng: &mut ChaCha8Rng) {
+/// Overwrites whole frames and whole coefficients with the training mean (SpecAugment, Park et al. 2019, on the features).
+pub(super) fn mask(
+    codes: &mut [u8],
+    [frames, columns, _]: [usize; 3],
+    augmentation: &Augmentation,
+    mean: u8,
+    rng: &mut ChaCha8Rng,
+) {
     for _ in 0..augmentation.time_masks {
-        let (start, end) = span(FRAMES, augmentation.time_mask_frames, rng);
-        codes[start * COEFFICIENTS..end * COEFFICIENTS].fill(mean);
+        let (start, end) = span(frames, augmentation.time_mask_frames, rng);
+        codes[start * columns..end * columns].fill(mean);
     }
     for _ in 0..augmentation.coefficient_masks {
-        let (start, end) = span(COEFFICIENTS, augmentation.coefficient_mask_width, rng);
-        codes.chunks_exact_mut(COEFFICIENTS).for_each(|frame| frame[start..end].fill(mean));
+        let (start, end) = span(columns, augmentation.coefficient_mask_width, rng);
+        codes.chunks_exact_mut(columns).for_each(|frame| frame[start..end].fill(mean));
     }
 }
 

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::{Augmentation, audio, image};
+use crate::frontend::FrontEnd;
 use crate::stream::{Purpose, stream};
 use crate::{DataError, Dataset, Part};
 
@@ -12,7 +13,7 @@ use crate::{DataError, Dataset, Part};
 struct Scratch {
     codes: Vec<u8>,
     middle: Vec<u8>,
-    audio: Option<audio::Scratch>,
+    audio: Option<(FrontEnd, audio::Scratch)>,
 }
 
 thread_local! {
@@ -130,12 +131,16 @@ impl Dataset {
             return Ok(());
         };
         if augmentation.varies_waveform() {
-            let audio = scratch.audio.get_or_insert_with(|| audio::Scratch::new(speech));
+            // A thread may serve one front end after another.
+            if scratch.audio.as_ref().is_none_or(|(front_end, _)| *front_end != speech.front_end) {
+                scratch.audio = Some((speech.front_end, audio::Scratch::new(speech)));
+            }
+            let Some((_, audio)) = &mut scratch.audio else { return Ok(()) };
             audio::vary_waveform(speech.wave(index), speech, augmentation, &mut rng, audio, codes)?;
         } else {
             codes.copy_from_slice(clean);
         }
-        audio::mask(codes, augmentation, self.grid.zero_point, &mut rng);
+        audio::mask(codes, self.shape, augmentation, self.grid.zero_point, &mut rng);
         Ok(())
     }
 }

@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use super::Sizes;
 use super::difficulty::keywords as hard;
 use super::phonemes::{OTHERS, Phoneme, WORDS, phoneme};
-use crate::frontend::{SAMPLE_RATE, SAMPLES};
-use crate::speech::{Item, SILENCE, Splits, UNKNOWN, assemble};
+use crate::frontend::{FrontEnd, SAMPLE_RATE, SAMPLES};
+use crate::speech::{Item, Plan, SILENCE, Splits, UNKNOWN, assemble};
 use crate::stream::{Draw, Purpose, stream};
 use crate::{DataError, Dataset, Origin, Task};
 
@@ -43,8 +43,15 @@ pub fn keywords(sizes: Sizes, seed: u64) -> Result<Dataset, DataError> {
     let noise = (0..4).map(|kind| recording(seed, kind)).collect();
     let note = format!("Synthetic words made by code (seed {seed}); not Speech Commands.");
     let read = |id: &u64| Ok(clip(seed, *id));
-    let mut dataset =
-        assemble(Task::SyntheticKeywords.to_string(), Origin::Embedded, note, &splits, noise, read)?;
+    let plan = Plan {
+        name: Task::SyntheticKeywords.to_string(),
+        origin: Origin::Embedded,
+        note,
+        front_end: FrontEnd::Mfcc,
+        noise,
+        cache: None,
+    };
+    let mut dataset = assemble(plan, &splits, read)?;
     dataset.classes = WORDS.iter().chain(&["_silence_", "_unknown_"]).map(|&name| name.to_owned()).collect();
     Ok(dataset)
 }

@@ -23,8 +23,13 @@ pub fn read_clip(path: &Path) -> Result<Vec<i16>, DataError> {
 pub(super) fn read_audio(path: &Path, longest: usize) -> Result<Vec<i16>, DataError> {
     // Neither format needs more than 2 bytes a sample; the rest is room for headers and tags.
     let bytes = read_file(path, 2 * longest as u64 + (1 << 16))?;
+    parse_audio(path, &bytes, longest)
+}
+
+/// As [`read_clip`] from a file's bytes; `path` gives the format and names the file in errors.
+pub(crate) fn parse_audio(path: &Path, bytes: &[u8], longest: usize) -> Result<Vec<i16>, DataError> {
     let flac = path.extension().is_some_and(|extension| extension == "flac");
-    let samples = if flac { read_flac(path, &bytes, longest)? } else { read_wav(path, &bytes, longest)? };
+    let samples = if flac { read_flac(path, bytes, longest)? } else { read_wav(path, bytes, longest)? };
     if samples.is_empty() {
         return Err(DataError::corrupt(path, bytes.len() as u64, "no samples"));
     }
@@ -136,6 +141,7 @@ fn read_flac(path: &Path, bytes: &[u8], longest: usize) -> Result<Vec<i16>, Data
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzzing::seeds::flac;
 
     fn wav(path: &Path, rate: u32, channels: u16, samples: &[i16]) {
         let spec = hound::WavSpec {
@@ -196,40 +202,6 @@ mod tests {
         writer.write_sample(f32::NAN).unwrap();
         writer.finalize().unwrap();
         assert!(corrupt_offset(&path).1.contains("float"));
-    }
-
-    /// A FLAC file of one verbatim frame, enough to test with: `samples` of at most 65,535.
-    fn flac(rate: u32, channels: u8, declared: u64, samples: &[i16]) -> Vec<u8> {
-        let n = samples.len() as u16;
-        let mut out = b"fLaC".to_vec();
-        out.extend([0x80, 0, 0, 34]);
-        out.extend(n.to_be_bytes());
-        out.extend(n.to_be_bytes());
-        out.extend([0; 6]);
-        let packed =
-            u64::from(rate) << 44 | u64::from(channels - 1) << 41 | 15 << 36 | (declared & 0xF_FFFF_FFFF);
-        out.extend(packed.to_be_bytes());
-        out.extend([0; 16]);
-        let frame = out.len();
-        // Fixed block size given as 16 bits, rate from the stream information, 16 bits, frame number 0.
-        out.extend([0xFF, 0xF8, 0x70, (channels - 1) << 4 | 0x08, 0]);
-        out.extend((n - 1).to_be_bytes());
-        let crc8 = out[frame..].iter().fold(0u8, |crc, &byte| {
-            (0..8).fold(crc ^ byte, |c, _| if c & 0x80 != 0 { c << 1 ^ 0x07 } else { c << 1 })
-        });
-        out.push(crc8);
-        for _ in 0..channels {
-            out.extend([0x02]);
-            samples.iter().for_each(|sample| out.extend(sample.to_be_bytes()));
-        }
-        let crc16 = out[frame..].iter().fold(0u16, |crc, &byte| {
-            (0..8).fold(
-                crc ^ u16::from(byte) << 8,
-                |c, _| if c & 0x8000 != 0 { c << 1 ^ 0x8005 } else { c << 1 },
-            )
-        });
-        out.extend(crc16.to_be_bytes());
-        out
     }
 
     #[test]

@@ -2,39 +2,63 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::assemble::{Item, Splits, assemble};
+use super::assemble::{Item, Plan, Splits, assemble};
 use super::table::Table;
-use super::{CLASSES, audio, load_noise};
+use super::{CLASSES, Clips, NOISE, TEST_SET, load_noise_beside};
 use crate::error::read_file;
-use crate::{DataError, DataSearch, Dataset, Origin, Task};
+use crate::frontend::SAMPLES;
+use crate::{DataError, DataSearch, Dataset, LoadOptions, Origin, Task};
 
-const FOLDER: &str = "speech_commands_test_set_v0.02";
 const LIST: &str = "gsc_v0.02_test.csv";
 const FOLDS: u8 = 5;
 
 /// One line of the list.
 #[derive(Debug, PartialEq)]
-struct Entry {
+pub(super) struct Entry {
     file: String,
     label: u8,
     fold: u8,
     duplicate_of: Option<String>,
 }
 
-/// Loads fold `fold` as the test split, `fold + 1 mod 5` as validation, the rest for training, from
-/// `DIR/speech_commands_test_set_v0.02` or DIR itself with `gsc_v0.02_test.csv` beside the word folders.
-pub(crate) fn load_five_fold(fold: u8, search: &DataSearch) -> Result<Dataset, DataError> {
+/// Where the files are: `DIR/speech_commands_test_set_v0.02` or DIR itself with `gsc_v0.02_test.csv` beside the word folders,
+/// or the archive with the list beside it in DIR.
+struct Place {
+    clips: PathBuf,
+    list: PathBuf,
+    root: PathBuf,
+}
+
+fn find(root: &Path) -> Option<Place> {
+    let [folder, archive] = TEST_SET.map(|name| root.join(name));
+    let place = |clips: PathBuf, list: PathBuf| Place { clips, list, root: root.to_owned() };
+    if let Some(dir) =
+        [folder, root.to_owned()].into_iter().find(|dir| dir.join(LIST).is_file() && dir.join("yes").is_dir())
+    {
+        return Some(place(dir.clone(), dir.join(LIST)));
+    }
+    (archive.is_file() && root.join(LIST).is_file()).then(|| place(archive, root.join(LIST)))
+}
+
+/// Where the task's clips are.
+pub(crate) fn located(search: &DataSearch) -> Result<PathBuf, DataError> {
+    Ok(search.find(&Task::SpeechCommands5Fold { fold: 0 }, find)?.clips)
+}
+
+/// Loads fold `fold` as the test split, `fold + 1 mod 5` as validation, the rest for training.
+pub(crate) fn load_five_fold(
+    fold: u8,
+    search: &DataSearch,
+    options: &LoadOptions,
+) -> Result<Dataset, DataError> {
     let task = Task::SpeechCommands5Fold { fold };
     if fold >= FOLDS {
         return Err(DataError::request("fold", format!("{fold}, 0 to 4 expected")));
     }
-    let (dir, root) = search.find(&task, |root| {
-        [root.join(FOLDER), root.to_owned()]
-            .into_iter()
-            .find(|dir| dir.join(LIST).is_file())
-            .map(|dir| (dir, root.to_owned()))
-    })?;
-    let entries = read_list(&dir.join(LIST))?;
+    let place = search.find(&task, find)?;
+    let clips =
+        if place.clips.is_dir() { Clips::Folder(place.clips) } else { Clips::open_archive(&place.clips)? };
+    let entries = read_list(&place.list)?;
     let duplicates = entries.iter().filter(|entry| entry.duplicate_of.is_some()).count();
 
     let mut splits = Splits { train: Vec::new(), validation: Vec::new(), test: Vec::new() };
@@ -44,41 +68,52 @@ pub(crate) fn load_five_fold(fold: u8, search: &DataSearch) -> Result<Dataset, D
             1 => &mut splits.validation,
             _ => &mut splits.train,
         };
-        split.push(Item { source: existing(&dir, &entry.file), label: entry.label, id });
+        split.push(Item { source: existing(&clips, &entry.file), label: entry.label, id });
     }
-    let noise = load_noise(&[
-        dir.join("_background_noise_"),
-        root.join("speech_commands_background_noise").join("_background_noise_"),
-        root.join("_background_noise_"),
-    ])?;
+    let noise = load_noise_beside(&place.root, &clips)?;
     let recordings = noise.len();
     let note = format!(
         "Speech Commands v0.02, official test set only ({} clips), cut into five unofficial speaker-disjoint folds: test \
-         fold {fold}, validation fold {}. Not comparable with published results. {duplicates} clips repeat another \
-         clip's samples; they are kept, always in the same fold. Silence clips are cut from the same {recordings} \
+         fold {fold}, validation fold {}. Not comparable with published results. {duplicates} clips are listed as \
+         repetitions of another; they are kept, always in the same fold. Silence clips are cut from the same {recordings} \
          background recordings that augmentation mixes in.",
         entries.len(),
         (fold + 1) % FOLDS
     );
-    let noise = noise.into_iter().map(|(_, samples)| samples).collect();
-    assemble(task.to_string(), Origin::OfficialSubset, note, &splits, noise, |path: &PathBuf| {
-        audio::read_clip(path)
-    })
+    let plan = Plan {
+        name: task.to_string(),
+        origin: Origin::OfficialSubset,
+        note,
+        front_end: options.front_end,
+        noise: noise.into_iter().map(|recording| recording.samples).collect(),
+        cache: options.cache.as_deref(),
+    };
+    let mut dataset = assemble(plan, &splits, |name: &String| clips.read(name, SAMPLES))?;
+    if recordings == 0 {
+        let dir = place.root.display();
+        dataset
+            .warnings
+            .push(format!("no background recordings ({NOISE}) in {dir}: noise cannot be mixed in"));
+    }
+    Ok(dataset)
 }
 
 /// The file as listed, or its twin with the other extension when only that exists.
-fn existing(dir: &Path, file: &str) -> PathBuf {
-    let listed = dir.join(file);
-    if listed.is_file() {
-        return listed;
+fn existing(clips: &Clips, file: &str) -> String {
+    if clips.contains(file) {
+        return file.to_owned();
     }
     let other = if file.ends_with(".flac") { "wav" } else { "flac" };
-    Some(listed.with_extension(other)).filter(|path| path.is_file()).unwrap_or(listed)
+    let twin = Path::new(file).with_extension(other).to_string_lossy().into_owned();
+    if clips.contains(&twin) { twin } else { file.to_owned() }
 }
 
 fn read_list(path: &Path) -> Result<Vec<Entry>, DataError> {
-    let bytes = read_file(path, 16 << 20)?;
-    let table = Table::parse(path, &bytes)?;
+    parse_list(path, &read_file(path, 16 << 20)?)
+}
+
+pub(super) fn parse_list(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, DataError> {
+    let table = Table::parse(path, bytes)?;
     let [file, label12, label, fold5, duplicate] =
         table.columns(["file", "label12", "label", "fold5", "duplicate_of"])?;
 
@@ -151,8 +186,9 @@ mod tests {
     #[test]
     fn folds_of_a_tiny_copy() {
         let root = tempfile::tempdir().unwrap();
-        let dir = root.path().join(FOLDER);
+        let dir = root.path().join(TEST_SET[0]);
         std::fs::create_dir_all(dir.join("go")).unwrap();
+        std::fs::create_dir_all(dir.join("yes")).unwrap();
         let mut list = HEADER.to_owned();
         for fold in 0..5 {
             let spec = hound::WavSpec {
@@ -169,11 +205,18 @@ mod tests {
         }
         std::fs::write(dir.join(LIST), list).unwrap();
         let search = DataSearch { explicit: Some(root.path().to_owned()) };
-        let data = load_five_fold(4, &search).unwrap();
+        let data = load_five_fold(4, &search, &LoadOptions::default()).unwrap();
         assert_eq!((&data.test.ids[..], &data.validation.ids[..]), (&[4][..], &[0][..]));
         assert_eq!(data.train.ids, [1, 2, 3]);
         assert_eq!(data.train.codes.len(), 3 * 490);
+        assert!(
+            data.warnings.iter().any(|warning| warning.contains("_background_noise_")),
+            "{:?}",
+            data.warnings
+        );
         std::fs::remove_file(dir.join("go/2.wav")).unwrap();
-        assert!(load_five_fold(4, &search).unwrap_err().to_string().contains("2.flac"));
+        assert!(
+            load_five_fold(4, &search, &LoadOptions::default()).unwrap_err().to_string().contains("2.flac")
+        );
     }
 }

@@ -70,8 +70,21 @@ impl Kws01 {
 pub fn load_kws01(dir: &Path) -> Result<Kws01, DataError> {
     let dir = Some(dir.join(FOLDER)).filter(|dir| dir.is_dir()).unwrap_or_else(|| dir.to_owned());
     let table_path = dir.join(TABLE);
-    let bytes = read_file(&table_path, 16 << 20)?;
-    let table = Table::parse(&table_path, &bytes)?;
+    let mut stimuli = parse_table(&table_path, &read_file(&table_path, 16 << 20)?)?;
+    let values_path = dir.join(VALUES);
+    let expected = stimuli.labels.len() * FEATURES;
+    let values = read_file(&values_path, expected as u64)?;
+    if values.len() != expected {
+        let reason = format!("the file ends here, {expected} bytes expected");
+        return Err(DataError::corrupt(&values_path, values.len() as u64, reason));
+    }
+    stimuli.values = values.into_iter().map(|byte| byte as i8).collect();
+    Ok(stimuli)
+}
+
+/// The table alone, without values.
+pub(super) fn parse_table(path: &Path, bytes: &[u8]) -> Result<Kws01, DataError> {
+    let table = Table::parse(path, bytes)?;
     let [index, name, label12, clip] = table.columns(["index", "name", "label12", "gsc_file"])?;
     let mut stimuli = Kws01 { values: Vec::new(), labels: Vec::new(), names: Vec::new(), clips: Vec::new() };
     for (i, row) in table.rows.iter().enumerate() {
@@ -82,14 +95,6 @@ pub fn load_kws01(dir: &Path) -> Result<Kws01, DataError> {
         stimuli.names.push(row.field(name)?.to_owned());
         stimuli.clips.push(row.path(clip)?.to_owned());
     }
-    let values_path = dir.join(VALUES);
-    let expected = stimuli.labels.len() * FEATURES;
-    let values = read_file(&values_path, expected as u64)?;
-    if values.len() != expected {
-        let reason = format!("the file ends here, {expected} bytes expected");
-        return Err(DataError::corrupt(&values_path, values.len() as u64, reason));
-    }
-    stimuli.values = values.into_iter().map(|byte| byte as i8).collect();
     Ok(stimuli)
 }
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use sha1::{Digest, Sha1};
 
-use super::assemble::{Item, Splits, assemble};
-use super::{CLASSES, SILENCE, UNKNOWN, audio, audio_files, load_noise};
-use crate::error::read_file;
+use super::assemble::{Item, Plan, Splits, assemble};
+use super::mixing::census;
+use super::{CLASSES, Clips, Mixing, NOISE, Recording, SILENCE, TEST_SET, UNKNOWN, load_noise_beside};
 use crate::frontend::SAMPLES;
 use crate::manifest::Manifest;
-use crate::{DataError, DataSearch, Dataset, Origin, Task};
+use crate::{DataError, DataSearch, Dataset, LoadOptions, Origin, Task};
 
 /// Silence clips are windows of the background recordings, one second long, starting every half second.
 const HOP: usize = SAMPLES / 2;
@@ -26,100 +26,171 @@ enum Set {
 
 #[derive(Debug)]
 enum Source {
-    File(PathBuf),
-    Window { recording: usize, start: usize },
+    /// A clip of the main release.
+    Word(String),
+    /// A clip of the separate test archive.
+    Test(String),
+    Window {
+        recording: usize,
+        start: usize,
+    },
+    /// One second of nothing.
+    Zeros,
+}
+
+/// Where the two releases are.
+struct Place {
+    words: PathBuf,
+    tests: PathBuf,
+    root: PathBuf,
+}
+
+/// The folders of either release in `root`, the main one also as `root` itself, else the archives.
+fn find(root: &Path) -> Option<Place> {
+    let [test_folder, test_archive] = TEST_SET.map(|name| root.join(name));
+    let tests = if test_archive.is_file() && !test_folder.is_dir() { test_archive } else { test_folder };
+    let place = |words| Some(Place { words, tests: tests.clone(), root: root.to_owned() });
+    let folder = ["speech_commands_v0.02", "speech_commands", ""]
+        .iter()
+        .map(|name| root.join(name))
+        // The test archive has the ten words too, but beside a folder of silence.
+        .find(|dir| dir.join("yes").is_dir() && !dir.join("_silence_").is_dir());
+    match folder {
+        Some(words) => place(words),
+        None => place(Some(root.join("speech_commands_v0.02.tar.gz")).filter(|path| path.is_file())?),
+    }
+}
+
+/// Where the task's clips are.
+pub(crate) fn located(search: &DataSearch) -> Result<PathBuf, DataError> {
+    Ok(search.find(&Task::SpeechCommands, find)?.words)
+}
+
+fn open(path: PathBuf) -> Result<Clips, DataError> {
+    if path.is_file() { Clips::open_archive(&path) } else { Ok(Clips::Folder(path)) }
 }
 
 /// Loads the task from `DIR/speech_commands_v0.02`, `DIR/speech_commands` or DIR (`WORD/*.wav` or `.flac`,
-/// `_background_noise_`), and `speech_commands_test_set_v0.02` in DIR.
+/// `_background_noise_`), and `speech_commands_test_set_v0.02` in DIR; either also straight from its `.tar.gz`, which then lies in
+/// memory while it is read (3.4 GB for the main one).
 ///
 /// Words are assigned by `validation_list.txt` and `testing_list.txt` when both are there, else by the official rule: the
-/// SHA-1 of the speaker id. Every word outside the ten is `_unknown_`, silence is cut from the background recordings.
-pub(crate) fn load_official(search: &DataSearch) -> Result<Dataset, DataError> {
+/// SHA-1 of the speaker id. Silence and unknown words are mixed in as [`LoadOptions::mixing`] says.
+pub(crate) fn load_official(search: &DataSearch, options: &LoadOptions) -> Result<Dataset, DataError> {
     let task = Task::SpeechCommands;
-    let (dir, root) = search.find(&task, |root| {
-        ["speech_commands_v0.02", "speech_commands", ""]
-            .iter()
-            .map(|name| root.join(name))
-            // The test archive has the ten words too, but beside a folder of silence.
-            .find(|dir| dir.join("yes").is_dir() && !dir.join("_silence_").is_dir())
-            .map(|dir| (dir, root.to_owned()))
-    })?;
-    let lists = Lists::read(&dir)?;
-    let recordings = load_noise(&[
-        dir.join("_background_noise_"),
-        root.join("speech_commands_background_noise").join("_background_noise_"),
-    ])?;
+    let place = search.find(&task, find)?;
+    let words = open(place.words)?;
+    let lists = Lists::read(&words)?;
+    let recordings = load_noise_beside(&place.root, &words)?;
     if recordings.is_empty() {
-        let missing =
-            std::io::Error::new(std::io::ErrorKind::NotFound, "no background recordings to cut silence from");
-        return Err(DataError::io(&dir.join("_background_noise_"), missing));
+        let missing = std::io::Error::new(
+            std::io::ErrorKind::NotFound,
+            "no background recordings to make silence from",
+        );
+        return Err(DataError::io(&words.path(NOISE), missing));
     }
 
+    // Every clip has its number whatever is mixed, so that a choice of mixing does not change another clip's augmentation.
     let mut splits = Splits { train: Vec::new(), validation: Vec::new(), test: Vec::new() };
     let mut id = 0u32;
-    let mut left_out = 0usize;
-    let mut push = |items: &mut Vec<Item<Source>>, source, label| {
-        items.push(Item { source, label, id });
+    let mut number = || {
         id += 1;
+        id - 1
     };
-    for word in folders(&dir)? {
-        let name = word.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with('_') || name.starts_with('.') {
+    let mut left_out = 0usize;
+    for word in words.folders()? {
+        if word.starts_with('_') || word.starts_with('.') {
             continue;
         }
         let label =
-            CLASSES.iter().zip(0u8..).find(|(class, _)| **class == name).map_or(UNKNOWN, |(_, label)| label);
-        for path in audio_files(&word)? {
-            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            match lists.set_of(&name, &stem) {
-                Set::Train => push(&mut splits.train, Source::File(path), label),
-                Set::Validation => push(&mut splits.validation, Source::File(path), label),
-                Set::Testing => left_out += 1,
+            CLASSES.iter().zip(0u8..).find(|(class, _)| **class == word).map_or(UNKNOWN, |(_, label)| label);
+        for name in words.audio(&word)? {
+            let stem = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let items = match lists.set_of(&word, &stem) {
+                Set::Train => &mut splits.train,
+                Set::Validation => &mut splits.validation,
+                Set::Testing => {
+                    left_out += 1;
+                    continue;
+                }
+            };
+            items.push(Item { source: Source::Word(name), label, id: number() });
+        }
+    }
+    let missing = lists.missing(splits.validation.len(), left_out);
+    match options.mixing {
+        Mixing::MlperfTiny => {
+            for (recording, Recording { stem, samples }) in recordings.iter().enumerate() {
+                let held = stem == VALIDATION_NOISE;
+                let items = if held { &mut splits.validation } else { &mut splits.train };
+                for start in (0..samples.len() - SAMPLES).step_by(HOP) {
+                    let source = Source::Window { recording, start };
+                    items.push(Item { source, label: SILENCE, id: number() });
+                }
+            }
+        }
+        Mixing::Published => {
+            for (items, split) in [&mut splits.train, &mut splits.validation].into_iter().zip(0u64..) {
+                let labels: Vec<u8> = items.iter().map(|item| item.label).collect();
+                let (kept, silent) = options.mixing.choose(&labels, split);
+                let mut kept = kept.into_iter();
+                items.retain(|_| kept.next().unwrap_or(true));
+                items.extend((0..silent).map(|_| Item {
+                    source: Source::Zeros,
+                    label: SILENCE,
+                    id: number(),
+                }));
             }
         }
     }
-    for (recording, (path, samples)) in recordings.iter().enumerate() {
-        let held = path.file_stem().is_some_and(|stem| stem == VALIDATION_NOISE);
-        let items = if held { &mut splits.validation } else { &mut splits.train };
-        for start in (0..samples.len() - SAMPLES).step_by(HOP) {
-            push(items, Source::Window { recording, start }, SILENCE);
-        }
-    }
-    let test_dir = root.join("speech_commands_test_set_v0.02");
+    let tests = open(place.tests)?;
     for (label, class) in (0u8..).zip(CLASSES) {
-        for path in audio_files(&test_dir.join(class))? {
-            push(&mut splits.test, Source::File(path), label);
+        for name in tests.audio(class)? {
+            splits.test.push(Item { source: Source::Test(name), label, id: number() });
         }
     }
 
     let counts = [splits.train.len(), splits.validation.len(), splits.test.len()];
+    let [train_mix, validation_mix, test_mix] = [&splits.train, &splits.validation, &splits.test]
+        .map(|items| census(items.iter().map(|item| item.label)));
     let note = format!(
-        "Speech Commands v0.02, 12 classes, splits as TensorFlow Datasets and MLPerf Tiny ({}). Every other word is \
-         `_unknown_`; silence is cut from the background recordings. {left_out} clips of the archive's own testing share \
-         are left out: the test split is the separate test archive.",
-        if lists.listed { "official lists" } else { "official SHA-1 rule, no lists in the folder" }
+        "Speech Commands v0.02, 12 classes, {}, splits by the {}. Words / silence / unknown: training {train_mix:?}, \
+         validation {validation_mix:?}, test {test_mix:?}. {left_out} clips of the archive's own testing share are left out: \
+         the test split is the separate test archive.",
+        options.mixing.describe(),
+        if lists.listed { "official lists" } else { "official SHA-1 rule (no lists there)" }
     );
     let official = Manifest::named("speech_commands")?.counts;
     let official = [official.train, official.validation, official.test];
-    let origin = if counts == official { Origin::Official } else { Origin::OfficialSubset };
-    let read = |source: &Source| match source {
-        Source::File(path) => audio::read_clip(path),
-        Source::Window { recording, start } => Ok(recordings[*recording].1[*start..start + SAMPLES].to_vec()),
+    // The manifest counts what TensorFlow Datasets makes; the published mixing has the same test split only.
+    let complete = match options.mixing {
+        Mixing::MlperfTiny => counts == official,
+        Mixing::Published => counts[2] == official[2] && missing == 0 && lists.listed,
     };
-    let noise = recordings.iter().map(|(_, samples)| samples.clone()).collect();
-    let mut dataset = assemble(task.to_string(), origin, note, &splits, noise, read)?;
-    if counts != official {
+    let plan = Plan {
+        name: task.to_string(),
+        origin: if complete { Origin::Official } else { Origin::OfficialSubset },
+        note,
+        front_end: options.front_end,
+        noise: recordings.iter().map(|recording| recording.samples.clone()).collect(),
+        cache: options.cache.as_deref(),
+    };
+    let mut dataset = assemble(plan, &splits, |source: &Source| match source {
+        Source::Word(name) => words.read(name, SAMPLES),
+        Source::Test(name) => tests.read(name, SAMPLES),
+        Source::Window { recording, start } => {
+            Ok(recordings[*recording].samples[*start..start + SAMPLES].to_vec())
+        }
+        Source::Zeros => Ok(vec![0; SAMPLES]),
+    })?;
+    if !complete {
         dataset.warnings.push(format!(
-            "{} / {} / {} clips (train / validation / test), the official release has {} / {} / {}",
+            "{} / {} / {} clips (train / validation / test), the official release mixed as MLPerf Tiny does has {} / {} / {}",
             counts[0], counts[1], counts[2], official[0], official[1], official[2]
         ));
     }
-    if lists.listed && lists.missing(&splits, left_out) > 0 {
-        dataset.warnings.push(format!(
-            "{} clips named in the official lists are not in the folder",
-            lists.missing(&splits, left_out)
-        ));
+    if missing > 0 {
+        dataset.warnings.push(format!("{missing} clips named in the official lists are not there"));
     }
     Ok(dataset)
 }
@@ -132,14 +203,12 @@ struct Lists {
 }
 
 impl Lists {
-    fn read(dir: &Path) -> Result<Lists, DataError> {
-        let paths = [dir.join("validation_list.txt"), dir.join("testing_list.txt")];
-        let listed = paths.iter().all(|path| path.is_file());
-        let [validation, testing] = if listed {
-            [read_list(&paths[0])?, read_list(&paths[1])?]
-        } else {
-            [HashSet::new(), HashSet::new()]
-        };
+    fn read(clips: &Clips) -> Result<Lists, DataError> {
+        let names = ["validation_list.txt", "testing_list.txt"];
+        let listed = names.iter().all(|name| clips.contains(name));
+        let read = |name| parse_list(&clips.path(name), &clips.bytes(name, 64 << 20)?);
+        let [validation, testing] =
+            if listed { [read(names[0])?, read(names[1])?] } else { [HashSet::new(), HashSet::new()] };
         Ok(Lists { listed, validation, testing })
     }
 
@@ -157,17 +226,16 @@ impl Lists {
         }
     }
 
-    fn missing(&self, splits: &Splits<Source>, left_out: usize) -> usize {
-        let validated =
-            splits.validation.iter().filter(|item| matches!(item.source, Source::File(_))).count();
+    /// Listed clips that were not found.
+    fn missing(&self, validated: usize, left_out: usize) -> usize {
         (self.validation.len() + self.testing.len()).saturating_sub(validated + left_out)
+            * usize::from(self.listed)
     }
 }
 
 /// Lines `word/clip.wav` as `word/clip`, so that FLAC copies match too.
-fn read_list(path: &Path) -> Result<HashSet<String>, DataError> {
-    let bytes = read_file(path, 64 << 20)?;
-    let text = std::str::from_utf8(&bytes)
+pub(super) fn parse_list(path: &Path, bytes: &[u8]) -> Result<HashSet<String>, DataError> {
+    let text = std::str::from_utf8(bytes)
         .map_err(|e| DataError::corrupt(path, e.valid_up_to() as u64, "not UTF-8 text"))?;
     let mut clips = HashSet::new();
     let mut offset = 0u64;
@@ -201,18 +269,6 @@ fn which_set(stem: &str) -> Set {
     } else {
         Set::Train
     }
-}
-
-fn folders(dir: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut folders = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|e| DataError::io(dir, e))? {
-        let path = entry.map_err(|e| DataError::io(dir, e))?.path();
-        if path.is_dir() {
-            folders.push(path);
-        }
-    }
-    folders.sort();
-    Ok(folders)
 }
 
 #[cfg(test)]
@@ -252,21 +308,22 @@ mod tests {
         std::fs::write(dir.join("validation_list.txt"), "yes/b_nohash_0.wav\n").unwrap();
         std::fs::write(dir.join("testing_list.txt"), "yes/c_nohash_0.wav\nyes/d_nohash_0.wav\n").unwrap();
         let search = DataSearch { explicit: Some(root.path().to_owned()) };
-        assert!(matches!(load_official(&search), Err(DataError::Io { .. })));
+        assert!(matches!(load_official(&search, &LoadOptions::default()), Err(DataError::Io { .. })));
         let test = root.path().join("speech_commands_test_set_v0.02");
         for class in CLASSES {
             write(test.join(class).join("x.wav"), 16_000);
         }
-        let data = load_official(&search).unwrap();
+        let data = load_official(&search, &LoadOptions::default()).unwrap();
         // bed is unknown; pink noise gives windows at 0, 8000 and 16000, running tap at 0 and 8000.
         assert_eq!(data.train.labels, [UNKNOWN, 9, SILENCE, SILENCE, SILENCE]);
         assert_eq!(data.validation.labels, [9, SILENCE, SILENCE]);
         assert!(data.test.labels.iter().copied().eq(0..12));
-        assert_eq!(data.warnings.len(), 2, "{:?}", data.warnings);
+        assert_eq!(data.warnings.len(), 3, "{:?}", data.warnings);
+        assert!(data.warnings[0].contains("earlier split"), "{:?}", data.warnings);
         assert_eq!(data.origin, Origin::OfficialSubset);
 
         std::fs::write(dir.join("testing_list.txt"), "yes/c_nohash_0.wav\nnonsense\n").unwrap();
-        match load_official(&search).unwrap_err() {
+        match load_official(&search, &LoadOptions::default()).unwrap_err() {
             DataError::Corrupt { offset, .. } => assert_eq!(offset, 19),
             other => panic!("{other}"),
         }

@@ -1,0 +1,6 @@
+//! Fuzzes `datasets::fuzzing::stimuli`, which says what is read and what must hold.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = datasets::fuzzing::stimuli(bytes);
+});
