@@ -31,6 +31,7 @@ pub mod arena;
 mod engine;
 pub mod epilogue;
 mod error;
+pub mod export;
 pub mod footprint;
 pub mod image;
 pub mod lower;
