@@ -132,7 +132,7 @@ impl Triples {
         let words_log2 = columns.len().next_power_of_two().trailing_zeros() as usize;
         let groups = (w.in_c * w.kernel_h).div_ceil(3);
         let sizes: &[usize] = match (w.kernel_w % 3, columns.len()) {
-            (0, ..=8) => &[4, 3, 2, 1],
+            (0, ..=8) => &[8, 4, 3, 2, 1],
             (0, _) => &[2, 1],
             (_, 4) => &[6, 3],
             _ => &[3],

@@ -4,7 +4,8 @@ use std::fmt::{Display, Write as _};
 
 /// `TYPE NAME[] = {...};`
 pub(super) fn array<T: Display>(kind: &str, name: &str, values: impl ExactSizeIterator<Item = T>) -> String {
-    let mut text = format!("{kind} {name}[{}] = {{", values.len());
+    let aligned = if name.ends_with("weights") { " ALIGNED" } else { "" };
+    let mut text = format!("{kind} {name}[{}]{aligned} = {{", values.len());
     let mut column = 200;
     for value in values {
         let item = value.to_string();
@@ -38,7 +39,7 @@ pub(super) struct Scratch {
     /// Whether there are convolutions with 8-bit weights.
     pub(super) int8: bool,
     /// Chunk sizes of 3x3 ternary convolutions of stride 1.
-    pub(super) chunks: [bool; 5],
+    pub(super) chunks: [bool; 9],
     /// Whether there are depthwise convolutions.
     pub(super) depthwise: bool,
 }

@@ -98,11 +98,11 @@ pub fn write(program: &Program, samples: &Samples) -> Result<CSource, DeployErro
 fn memory(arena: usize, scratch: &Scratch) -> String {
     let words = |bytes: usize| bytes.div_ceil(4).max(1);
     let used = [("TERNARY", scratch.table > 0), ("INT8", scratch.int8), ("DEPTHWISE", scratch.depthwise)];
-    let mut text = String::from("/* Kernels in use. */\n");
+    let mut text = String::from("#if defined(__GNUC__)\n#define ALIGNED __attribute__((aligned(4)))\n#else\n#define ALIGNED\n#endif\n\n/* Kernels in use. */\n");
     for (kernel, used) in used {
         let _ = writeln!(text, "#define USE_{kernel} {}", u8::from(used));
     }
-    for chunk in 1..=4 {
+    for chunk in [1, 2, 3, 4, 8] {
         let _ = writeln!(text, "#define USE_CHUNK_{chunk} {}", u8::from(scratch.chunks[chunk]));
     }
     let _ = writeln!(

@@ -130,7 +130,7 @@ static uint8_t f32_code(uint32_t value, int shift, uint8_t max) {
 
 enum { CODES, TERNARY, INT8, DEPTHWISE, DENSE_TERNARY, DENSE_INT8 };
 enum { KERNEL_3, KERNEL_3_STRIDE_2, KERNEL_1, KERNEL_ANY };
-/* Marks in place of a fixed-point shift. */
+/* Marks in place of a fixed-point shift; 64 added to a shift says that the line may leave 32 bits. */
 enum { RISING = 0x80, FALLING = 0x81, FLOAT = 0x82 };
 
 /* A source of accumulators: `[channel][position of the tile]`. Rows and columns are those of the tile's orientation. */
@@ -354,6 +354,9 @@ static const uint16_t *add_chunk(const branch_t *b, const uint16_t *w) {
 #if USE_CHUNK_4
         if (b->chunk == 4) return add_triples_4(sums, table, w, sums + 4 * b->out_c);
 #endif
+#if USE_CHUNK_8
+        if (b->chunk == 8) return add_triples_8(sums, table, w, sums + 4 * b->out_c);
+#endif
         return w;
 #else
         return add_3(sums, table, w, b->out_c, b->halfwords);
@@ -368,7 +371,7 @@ static void ternary_tile(const branch_t *b, const step_t *s, const uint8_t *in, 
     const uint8_t **p = (const uint8_t **)pixels;
     const uint16_t *w = (const uint16_t *)b->weights;
     int kh = b->kernel_h, words = b->words, stride = (words + 1) & ~1, chunk, since = 0, first = 1, lane, k, i, c = 0, ky = 0;
-    int four = kh == 3 && b->chunk == 4 && b->in_c % 4 == 0;
+    int four = kh == 3 && b->chunk % 4 == 0 && b->in_c % 4 == 0;
     for (lane = 0; lane < 2; lane++)
         for (k = 0; k < kh; k++) {
             int y = (oy + lane * s->lane_y) * b->stride_h + k - b->pad_top;
@@ -380,8 +383,8 @@ static void ternary_tile(const branch_t *b, const step_t *s, const uint8_t *in, 
         uint32_t *t = table, *x = patch;
         int g;
         if (four) {
-            read_four((const uint8_t *const *)pixels, words, x, stride, c);
-            c += 4;
+            for (g = 0; g < b->chunk; g += 4, c += 4)
+                read_four((const uint8_t *const *)pixels, words, x + 3 * g * stride, stride, c);
         } else {
             for (g = 0; g < b->chunk; g++) read_group(b, x + 3 * g * stride, stride, &c, &ky);
         }
@@ -620,8 +623,6 @@ static uint32_t value(const branch_t *b, int32_t acc, int c) {
     return y;
 }
 
-static uint8_t clamp_code(int32_t v, int32_t max) { return (uint8_t)(v < 0 ? 0 : v > max ? max : v); }
-
 /* Codes that are no line: thresholds, or the f32 operations themselves. */
 static uint8_t other_code(const step_t *s, int c, int32_t acc) {
     const int32_t *extra = s->extra + (uint32_t)s->offset[c];
@@ -641,27 +642,6 @@ static uint8_t other_code(const step_t *s, int c, int32_t acc) {
     }
 }
 
-/* Codes of one channel of a whole tile: shift is at least 32, so only the upper word of the line matters. */
-static APART void line_codes(const int32_t *a, int32_t m, int64_t offset, int shift, int32_t max, uint8_t *out,
-                             uint32_t col, uint32_t lane) {
-    int lanes = 2, n;
-    do {
-        uint8_t *o = out;
-        n = 4;
-        do {
-            int32_t v = (int32_t)(((int64_t)*a++ * m + offset) >> 32) >> shift;
-#if HAS_THUMB2
-            if (max == 255) __asm__("usat %0, #8, %0" : "+r"(v));
-            else
-#endif
-                v = clamp_code(v, max);
-            *o = (uint8_t)v;
-            o += col;
-        } while (--n);
-        out += lane;
-    } while (--lanes);
-}
-
 /* Codes of one channel at the positions `at` of a tile. */
 static void codes(const step_t *s, int c, const int32_t *a, const int32_t *second, const uint8_t *at, uint8_t *const *to,
                   int count) {
@@ -672,10 +652,53 @@ static void codes(const step_t *s, int c, const int32_t *a, const int32_t *secon
             uint32_t x = value(&s->branch[0], a[at[j]], c), z = value(&s->branch[1], second[at[j]], c);
             *out = f32_code(f32_fma(x, F32_ONE, z), s->grid, s->max);
         } else if (s->shift[c] < RISING) {
-            int64_t v = ((int64_t)a[at[j]] * s->multiplier[c] + s->offset[c]) >> s->shift[c];
+            int64_t v = ((int64_t)a[at[j]] * s->multiplier[c] + s->offset[c]) >> (s->shift[c] & 63);
             *out = (uint8_t)(v < 0 ? 0 : v > s->max ? s->max : v);
         } else {
             *out = other_code(s, c, a[at[j]]);
+        }
+    }
+}
+
+#if HAS_THUMB2
+#define TO_BYTE(v) __asm__("usat %0, #8, %0" : "+r"(v))
+#else
+#define TO_BYTE(v) v = v < 0 ? 0 : v > 255 ? 255 : v
+#endif
+/* One line at four positions, 8-bit codes; `HIGH` makes 32 bits of the 64. */
+#define LINE_1(i, HIGH) \
+    do { \
+        int64_t wide_ = (int64_t)a[i] * m + offset; \
+        int32_t v_ = HIGH; \
+        TO_BYTE(v_); \
+        *o = (uint8_t)v_; \
+        o += col; \
+    } while (0)
+#define LINE_8(HIGH) \
+    LINE_1(0, HIGH); LINE_1(1, HIGH); LINE_1(2, HIGH); LINE_1(3, HIGH); \
+    o = out + lane; \
+    LINE_1(4, HIGH); LINE_1(5, HIGH); LINE_1(6, HIGH); LINE_1(7, HIGH)
+
+/* All channels of a whole tile of 8-bit codes; where the line's 64-bit value is known to leave 32 bits after the shift. */
+static APART void whole_tile(const step_t *s, const int32_t *a, const uint8_t *at, uint8_t *const *to) {
+    uint32_t col = s->out_col, lane = (uint32_t)s->lane_y * s->out_row + (uint32_t)s->lane_x * col;
+    int c, channels = s->branch[0].out_c;
+    uint8_t *out = to[0];
+    for (c = 0; c < channels; c++, a += 8, out++) {
+        int shift = s->shift[c];
+        uint8_t *o = out;
+        if (shift < 64) {
+            int32_t m = s->multiplier[c];
+            int64_t offset = s->offset[c];
+            if (shift >= 32) {
+                shift -= 32;
+                LINE_8((int32_t)(wide_ >> 32) >> shift);
+            } else {
+                int up = 32 - shift;
+                LINE_8((int32_t)((uint32_t)(wide_ >> 32) << up | (uint32_t)wide_ >> shift));
+            }
+        } else {
+            codes(s, c, a, a, at, to, 8);
         }
     }
 }
@@ -684,7 +707,6 @@ static void run_step(const step_t *s) {
     uint8_t *out = (uint8_t *)arena + s->output;
     const branch_t *b = s->branch;
     int32_t *first = accumulators, *second = accumulators + 8 * b->out_c;
-    uint32_t lane = (uint32_t)s->lane_y * s->out_row + (uint32_t)s->lane_x * s->out_col;
     int oy, ox, c, j, channels = b->out_c;
     /* Whether the branches need different things prepared. */
     int again = s->branches == 2 && (b[0].zero_point != b[1].zero_point || b[0].kind == DEPTHWISE || b[1].kind == DEPTHWISE);
@@ -704,13 +726,9 @@ static void run_step(const step_t *s) {
                 at[count] = (uint8_t)j;
                 to[count++] = out + (uint32_t)y * s->out_row + (uint32_t)x * s->out_col;
             }
-            for (c = 0; c < channels; c++) {
-                const int32_t *a = first + 8 * c;
-                if (count == 8 && s->branches == 1 && s->shift[c] >= 32 && s->shift[c] < RISING)
-                    line_codes(a, s->multiplier[c], s->offset[c], s->shift[c] - 32, s->max, to[0] + c, s->out_col, lane);
-                else
-                    codes(s, c, a, second + 8 * c, at, to, count);
-            }
+            if (count == 8 && s->branches == 1 && s->max == 255) whole_tile(s, first, at, to);
+            else
+                for (c = 0; c < channels; c++) codes(s, c, first + 8 * c, second + 8 * c, at, to, count);
         }
 }
 

@@ -7,6 +7,7 @@ use super::data::{Scratch, array};
 use crate::DeployError;
 use crate::epilogue::IntegerEpilogue;
 use crate::export::tile::{self, Oriented, Tiling, Triples};
+use crate::prove::interval;
 use crate::program::{Branch, Element, Epilogue, Linear, Program, Step, StepOp, Weights, Window};
 
 /// Collects the data section.
@@ -50,7 +51,7 @@ impl<'a> Writer<'a> {
                     ..Scratch::default()
                 });
                 let tables = match epilogue {
-                    Epilogue::Integer(channels) => self.integer(&format!("s{i}"), channels),
+                    Epilogue::Integer(channels) => self.integer(&format!("s{i}"), channels, &branches[0])?,
                     Epilogue::Float => String::new(),
                 };
                 let _ = writeln!(
@@ -265,13 +266,22 @@ impl<'a> Writer<'a> {
     }
 
     /// The tables of integer epilogues.
-    fn integer(&mut self, name: &str, channels: &[IntegerEpilogue]) -> String {
+    fn integer(
+        &mut self,
+        name: &str,
+        channels: &[IntegerEpilogue],
+        branch: &Branch,
+    ) -> Result<String, DeployError> {
+        let tensor = &self.program.tensors[branch.input];
         let (mut multipliers, mut offsets, mut shifts) = (Vec::new(), Vec::new(), Vec::new());
         let mut extra: Vec<i32> = Vec::new();
-        for channel in channels {
+        for (c, channel) in channels.iter().enumerate() {
             let (multiplier, offset, shift) = match channel {
                 IntegerEpilogue::Multiplier { multiplier, offset, shift } => {
-                    (*multiplier, *offset, shift.to_string())
+                    let line = |acc: i32| (i64::from(acc) * i64::from(*multiplier) + offset) >> shift;
+                    let (low, high) = interval(branch, tensor, c)?;
+                    let narrow = *shift > 0 && [low, high].iter().all(|&acc| i32::try_from(line(acc)).is_ok());
+                    (*multiplier, *offset, (shift + if narrow { 0 } else { 64 }).to_string())
                 }
                 IntegerEpilogue::Thresholds { falling, at } => {
                     let place = extra.len() as i64;
@@ -305,7 +315,7 @@ impl<'a> Writer<'a> {
             let table = self.table("int32_t", &format!("{name}_extra"), &extra, false);
             let _ = write!(fields, ".extra = {table}, ");
         }
-        fields
+        Ok(fields)
     }
 }
 

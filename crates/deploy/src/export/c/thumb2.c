@@ -23,20 +23,24 @@ __asm__(
     "add r0, r0, #8\n cmp r0, r10\n bne 1b\n pop {r4-r10}\n bx lr\n .size build_3, .-build_3\n .text\n");
 void build_3(uint32_t *t, const uint32_t *patch);
 
-/* r0: sums, r1: tables, r2: weights, r3: end of the sums; r4-r7: four sums, r8-r11: an entry, r12: weights. */
+/* r0: sums, r1: tables, r2: weights, r3: end of the sums; r4-r7: four sums, r8-r11: an entry, r12, lr: weights. */
 #define SUM_4 "add r4, r4, r8\n add r5, r5, r9\n add r6, r6, r10\n add r7, r7, r11\n"
-#define TAP_0(bits) "ubfx r8, r12, #" #bits ", #5\n add r8, r1, r8, lsl #5\n ldm r8, {r8-r11}\n" SUM_4
-#define TAP(bits, at) \
-    "ubfx r8, r12, #" #bits ", #5\n add r8, r1, r8, lsl #5\n ldrd r10, r11, [r8, #" #at " + 8]\n ldrd r8, r9, [r8, #" #at "]\n" SUM_4
+#define TAP_0(w, bits) "ubfx r8, " #w ", #" #bits ", #5\n add r8, r1, r8, lsl #5\n ldm r8, {r8-r11}\n" SUM_4
+#define TAP(w, bits, at) \
+    "ubfx r8, " #w ", #" #bits ", #5\n add r8, r1, r8, lsl #5\n ldrd r10, r11, [r8, #" #at " + 8]\n" \
+    "ldrd r8, r9, [r8, #" #at "]\n" SUM_4
 #define NEXT "add r1, r1, #864\n"
-#define ONE "ldrh r12, [r2], #2\n" TAP_0(0) TAP(5, 4) TAP(10, 8)
-#define TWO "ldr r12, [r2], #4\n" TAP_0(0) TAP(5, 4) TAP(10, 8) NEXT TAP_0(16) TAP(21, 4) TAP(26, 8)
+#define LOW(w) TAP_0(w, 0) TAP(w, 5, 4) TAP(w, 10, 8)
+#define HIGH(w) TAP_0(w, 16) TAP(w, 21, 4) TAP(w, 26, 8)
+#define ONE "ldrh r12, [r2], #2\n" LOW(r12)
+#define TWO "ldr r12, [r2], #4\n" LOW(r12) NEXT HIGH(r12)
+#define FOUR "ldrd r12, lr, [r2], #8\n" LOW(r12) NEXT HIGH(r12) NEXT LOW(lr) NEXT HIGH(lr)
 /* const uint16_t *NAME(uint32_t *sums, const uint32_t *t, const uint16_t *w, uint32_t *end) */
 #define ADD_TRIPLES(name, body, back) \
     __asm__( \
         ".syntax unified\n .thumb\n .section .text." #name ",\"ax\",%progbits\n .balign 4\n .thumb_func\n .type " #name \
-        ", %function\n" #name ":\n push {r4-r11}\n 1:\n ldm r0, {r4-r7}\n" body "sub r1, r1, #" #back \
-        "\n stm r0!, {r4-r7}\n cmp r0, r3\n bne 1b\n mov r0, r2\n pop {r4-r11}\n bx lr\n .size " #name ", .-" #name "\n .text\n"); \
+        ", %function\n" #name ":\n push {r4-r11, lr}\n 1:\n ldm r0, {r4-r7}\n" body "sub r1, r1, #" #back \
+        "\n stm r0!, {r4-r7}\n cmp r0, r3\n bne 1b\n mov r0, r2\n pop {r4-r11, pc}\n .size " #name ", .-" #name "\n .text\n"); \
     const uint16_t *name(uint32_t *sums, const uint32_t *t, const uint16_t *w, uint32_t *end);
 #if USE_CHUNK_1
 ADD_TRIPLES(add_triples_1, ONE, 0)
@@ -48,7 +52,10 @@ ADD_TRIPLES(add_triples_2, TWO, 864)
 ADD_TRIPLES(add_triples_3, TWO NEXT ONE, 1728)
 #endif
 #if USE_CHUNK_4
-ADD_TRIPLES(add_triples_4, TWO NEXT TWO, 2592)
+ADD_TRIPLES(add_triples_4, FOUR, 2592)
+#endif
+#if USE_CHUNK_8
+ADD_TRIPLES(add_triples_8, FOUR NEXT FOUR, 6048)
 #endif
 #endif
 
