@@ -38,6 +38,7 @@ pub mod lower;
 pub mod program;
 pub mod prove;
 pub mod rt;
+pub mod validate;
 
 pub use engine::Engine;
 pub use error::DeployError;

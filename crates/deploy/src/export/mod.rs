@@ -1,6 +1,8 @@
 //! Writing programs for elsewhere: C99, a Rust crate without `std`, and ONNX.
 
 pub mod c;
+pub mod onnx;
+pub mod rust;
 mod tile;
 
 use crate::program::Program;

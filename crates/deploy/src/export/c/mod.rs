@@ -34,6 +34,23 @@ pub struct CSource {
     pub sizes: CSizes,
 }
 
+impl CSource {
+    /// Names of the files with code: the program and its self-test.
+    pub fn sources(&self) -> [String; 2] {
+        [format!("{}.c", self.name), format!("{}_selftest.c", self.name)]
+    }
+
+    /// All files: name and content.
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let [source, selftest] = self.sources();
+        vec![
+            (format!("{}.h", self.name), self.header.clone().into_bytes()),
+            (source, self.source.clone().into_bytes()),
+            (selftest, self.selftest.clone().into_bytes()),
+        ]
+    }
+}
+
 /// Bytes of an export's data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct CSizes {
@@ -134,10 +151,10 @@ fn memory(arena: usize, scratch: &Scratch) -> String {
 
 fn functions(program: &Program, name: &str, input: usize, calls: &str, logits: usize) -> String {
     format!(
-        "/* Called after each step by measurements. */\n#ifdef TERNION_PROFILE\nvoid ternion_step_done(int step);\n\
+        "/* Called before the first and after each step by measurements. */\n#ifdef TERNION_PROFILE\nvoid ternion_step_done(int step);\n\
          #define STEP_DONE(i) ternion_step_done(i)\n#else\n#define STEP_DONE(i) ((void)0)\n#endif\n\n\
          void {name}_run(const uint8_t *input, int32_t *logits) {{\n    \
-             memcpy((uint8_t *)arena + {input}, input, {len});\n{calls}}}\n\n\
+             memcpy((uint8_t *)arena + {input}, input, {len});\n    STEP_DONE(-1);\n{calls}}}\n\n\
          uint32_t {name}_logit_bits(int32_t accumulator, int k) {{ return value(&step_{logits}, accumulator, k); }}\n\n\
          float {name}_logit(int32_t accumulator, int k) {{\n    uint32_t bits = {name}_logit_bits(accumulator, k);\n    \
              float real;\n    memcpy(&real, &bits, 4);\n    return real;\n}}\n\n\
