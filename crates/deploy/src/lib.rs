@@ -33,6 +33,7 @@ pub mod epilogue;
 mod error;
 pub mod export;
 pub mod footprint;
+pub mod fuzzing;
 pub mod image;
 pub mod lower;
 pub mod program;

@@ -33,9 +33,10 @@ fn mix(mut network: Network) -> Network {
 fn programs() -> Vec<(Program, Samples)> {
     let mut seed = 40;
     let mut programs = Vec::new();
-    for (activations, grid) in
-        [("quantized_relu(8, 2)", InputGrid { scale: 0.02, zero_point: 77 }), ("quantized_relu(2, 1)", InputGrid::UNIT_IMAGE)]
-    {
+    for (activations, grid) in [
+        ("quantized_relu(8, 2)", InputGrid { scale: 0.02, zero_point: 77 }),
+        ("quantized_relu(2, 1)", InputGrid::UNIT_IMAGE),
+    ] {
         for network in small_networks("stochastic_ternary(alpha=auto)", activations, grid) {
             seed += 1;
             let model = random_model(mix(network), seed);

@@ -46,8 +46,7 @@ fn data(task: Task) -> Option<Dataset> {
 /// The network with ternary weights but for the layers named, which get 8 bits.
 fn mixed(name: &str, data: &Dataset, eight_bit: &[&str]) -> Network {
     let grid = InputGrid { scale: data.grid.scale, zero_point: data.grid.zero_point };
-    let mut net =
-        zoo::build(name, data.shape, grid, data.classes.len(), &Twin::Stq.quantizers()).unwrap();
+    let mut net = zoo::build(name, data.shape, grid, data.classes.len(), &Twin::Stq.quantizers()).unwrap();
     let mut changed = 0;
     for layer in &mut net.layers {
         if !eight_bit.contains(&layer.name.as_str()) {
@@ -104,7 +103,8 @@ fn compare(model: &Model, data: &Dataset) -> usize {
             if report.logits_exact {
                 assert_eq!(ours, theirs, "{} sample {}", model.network.name, compared + i);
             } else {
-                let error = ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+                let error =
+                    ours.iter().zip(theirs).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
                 assert!(error <= report.logit_error, "{error:e} > {:e}", report.logit_error);
             }
             differ += usize::from(classes[i] != argmax(theirs));
@@ -112,7 +112,10 @@ fn compare(model: &Model, data: &Dataset) -> usize {
         }
         compared += n;
     }
-    println!("{} on {}: {compared} predictions, {differ} differ; {report}; by class {counts:?}", model.network.name, data.name);
+    println!(
+        "{} on {}: {compared} predictions, {differ} differ; {report}; by class {counts:?}",
+        model.network.name, data.name
+    );
     assert_eq!((differ, compared), (0, data.test.len()));
     // A network that always says the same would be equal too easily.
     assert!(counts.iter().filter(|&&n| n > 0).count() > 2, "{counts:?}");
@@ -122,10 +125,9 @@ fn compare(model: &Model, data: &Dataset) -> usize {
 #[test]
 fn every_image_of_the_cifar_10_test_set() {
     let Some(data) = data(Task::Cifar10) else { return };
-    for (name, eight_bit) in [
-        ("stq_image_s", &[][..]),
-        ("resnet8", &["conv0", "s1_a", "s2_skip", "s3_b", "logits"][..]),
-    ] {
+    for (name, eight_bit) in
+        [("stq_image_s", &[][..]), ("resnet8", &["conv0", "s1_a", "s2_skip", "s3_b", "logits"][..])]
+    {
         let model = trained(mixed(name, &data, eight_bit), &data);
         assert_eq!(compare(&model, &data), 10_000);
     }

@@ -43,7 +43,8 @@ impl Tiling {
     pub(super) fn of(branches: &[Branch]) -> Self {
         let pointwise = branches.iter().all(|b| {
             let w = b.linear.window();
-            [w.kernel_h, w.kernel_w, w.stride_h, w.stride_w] == [1; 4] && (w.in_h, w.in_w) == (w.out_h, w.out_w)
+            [w.kernel_h, w.kernel_w, w.stride_h, w.stride_w] == [1; 4]
+                && (w.in_h, w.in_w) == (w.out_h, w.out_w)
         });
         let mut candidates = vec![Orientation::Plain, Orientation::Swapped];
         if pointwise {
@@ -65,8 +66,7 @@ impl Tiling {
 impl Oriented {
     pub(super) fn new(w: &Window, orientation: Orientation) -> Self {
         let (in_row, out_row) = (w.in_w * w.in_c, w.out_w * w.out_c);
-        let plain =
-            Self { window: *w, in_row, in_col: w.in_c, out_row, out_col: w.out_c, swapped: false };
+        let plain = Self { window: *w, in_row, in_col: w.in_c, out_row, out_col: w.out_c, swapped: false };
         match orientation {
             Orientation::Plain => plain,
             Orientation::Flat => {
@@ -139,9 +139,8 @@ impl Triples {
         };
         let chunk = sizes.iter().copied().min_by_key(|g| groups.div_ceil(*g) * g).unwrap_or(3);
         let chunks = groups.div_ceil(chunk);
-        let places = (0..chunk)
-            .flat_map(|g| offsets.iter().map(move |o| ((27 * g) << words_log2) + o))
-            .collect();
+        let places =
+            (0..chunk).flat_map(|g| offsets.iter().map(move |o| ((27 * g) << words_log2) + o)).collect();
         let trit = |element: usize, kx: usize, channel: usize| {
             let (c, ky) = (element / w.kernel_h, element % w.kernel_h);
             if c < w.in_c { trits[(oriented.tap(ky, kx) * w.in_c + c) * w.out_c + channel] } else { 0 }

@@ -13,7 +13,8 @@ impl Branch<'_> {
         // Window rows and columns inside the image; padding is the real value 0 and adds nothing.
         let (top, left) = (oy * w.stride_h, ox * w.stride_w);
         let (mut acc, mut weights) = (0_i32, 0_i32);
-        let columns = w.pad_left.saturating_sub(left)..w.kernel_w.min((w.in_w + w.pad_left).saturating_sub(left));
+        let columns =
+            w.pad_left.saturating_sub(left)..w.kernel_w.min((w.in_w + w.pad_left).saturating_sub(left));
         let count = columns.end.saturating_sub(columns.start);
         for ky in w.pad_top.saturating_sub(top)..w.kernel_h.min((w.in_h + w.pad_top).saturating_sub(top)) {
             if count == 0 {

@@ -24,12 +24,7 @@ pub(super) fn image(program: &Program, samples: &Samples) -> Check {
             largest = logits.iter().zip(expected).map(|(a, b)| a.abs_diff(*b)).fold(largest, u32::max);
             inputs += 1;
         }
-        Ok(Outcome::Ran {
-            inputs,
-            largest_difference: largest.into(),
-            instructions: Vec::new(),
-            size: None,
-        })
+        Ok(Outcome::Ran { inputs, largest_difference: largest.into(), instructions: Vec::new(), size: None })
     };
     check("model image, portable runtime", ran().map_err(refused))
 }
@@ -56,7 +51,16 @@ pub(super) fn rust(program: &Program, samples: &Samples, dir: &Path) -> Check {
         write(dir, &rust::write(program, samples).map_err(refused)?)?;
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut test = Command::new(cargo);
-        test.args(["test", "--quiet", "--release", "--offline", "--features", "samples", "--test", "selftest"]);
+        test.args([
+            "test",
+            "--quiet",
+            "--release",
+            "--offline",
+            "--features",
+            "samples",
+            "--test",
+            "selftest",
+        ]);
         test.args(["--", "--nocapture"]).current_dir(dir).env("CARGO_TARGET_DIR", dir.join("target"));
         Ok(parse(&run(&mut test, "install Rust from rustup.rs")?))
     };

@@ -86,7 +86,16 @@ pub(super) fn code_bytes(program: &Program, dir: &Path) -> Result<u64, Outcome> 
     let export = c::write(program, &samples).map_err(refused)?;
     write(dir, &export.files())?;
     let mut build = Command::new("arm-none-eabi-gcc");
-    build.args(["-std=gnu99", "-O2", "-mcpu=cortex-m4", "-mthumb", "-ffunction-sections", "-c", "-o", "code.o"]);
+    build.args([
+        "-std=gnu99",
+        "-O2",
+        "-mcpu=cortex-m4",
+        "-mthumb",
+        "-ffunction-sections",
+        "-c",
+        "-o",
+        "code.o",
+    ]);
     run(build.arg(&export.sources()[0]).current_dir(dir), C_HINT)?;
     let sections = run(Command::new("arm-none-eabi-size").args(["-A", "code.o"]).current_dir(dir), C_HINT)?;
     let size = |line: &str| {

@@ -78,12 +78,8 @@ mod tests {
     #[test]
     fn verdicts_are_read() {
         let text = "net: 20 inputs, largest difference 3, WRONG\nstep 0: 400 instructions\nstep 1: 41 instructions\n";
-        let expected = Outcome::Ran {
-            inputs: 20,
-            largest_difference: 3,
-            instructions: vec![20, 2],
-            size: None,
-        };
+        let expected =
+            Outcome::Ran { inputs: 20, largest_difference: 3, instructions: vec![20, 2], size: None };
         assert_eq!(parse(text), expected);
         assert!(!check("x", Ok(parse(text))).passed());
         assert!(matches!(parse("Segmentation fault"), Outcome::Failed { .. }));

@@ -108,7 +108,8 @@ fn comparison(ours: &Footprint, twin: &Footprint) -> String {
         ratio(ours.weight_bytes_base3, twin.weight_bytes),
     );
     for (name, bytes) in MLPERF_TINY {
-        text += &format!("\nMLPerf Tiny {name}: {bytes} B; ours takes {:.3} of it", ratio(ours.flash(), bytes));
+        text +=
+            &format!("\nMLPerf Tiny {name}: {bytes} B; ours takes {:.3} of it", ratio(ours.flash(), bytes));
     }
     text
 }

@@ -16,15 +16,22 @@ pub(crate) fn load(text: &str) -> Result<Model> {
     }
     let (name, twin) = text.split_once(':').unwrap_or((text, "stq"));
     if !zoo::NAMES.contains(&name) {
-        let message = format!("{text}: no such file, and no network of that name ({})", zoo::NAMES.join(", "));
+        let message =
+            format!("{text}: no such file, and no network of that name ({})", zoo::NAMES.join(", "));
         return Err(Usage(message).into());
     }
     let Ok(twin) = serde_json::from_value::<Twin>(twin.into()) else {
-        return Err(Usage(format!("no twin `{twin}`: stq, stq_deterministic, stochastic_binary, eight_bit, float")).into());
+        return Err(Usage(format!(
+            "no twin `{twin}`: stq, stq_deterministic, stochastic_binary, eight_bit, float"
+        ))
+        .into());
     };
     let audio = name.starts_with("stq_audio") || name == "ds_cnn";
-    let (input, grid, classes) =
-        if audio { ([49, 10, 1], InputGrid::STANDARDISED, 12) } else { ([32, 32, 3], InputGrid::UNIT_IMAGE, 10) };
+    let (input, grid, classes) = if audio {
+        ([49, 10, 1], InputGrid::STANDARDISED, 12)
+    } else {
+        ([32, 32, 3], InputGrid::UNIT_IMAGE, 10)
+    };
     let mut model = Model::new(zoo::build(name, input, grid, classes, &twin.quantizers())?, 1)?;
     disturb(&mut model);
     Ok(model)

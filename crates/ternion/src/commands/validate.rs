@@ -42,12 +42,16 @@ fn print(check: &Check, program: &Program) {
     let mut total = (0, 0);
     for (step, &count) in program.steps.iter().zip(instructions) {
         let macs: u64 = step.op.branches().iter().map(|b| b.linear.macs()).sum();
-        let per_mac = if macs == 0 { String::new() } else { format!("{:>8.3} per MAC", count as f64 / macs as f64) };
+        let per_mac =
+            if macs == 0 { String::new() } else { format!("{:>8.3} per MAC", count as f64 / macs as f64) };
         println!("  {:<24} {count:>12} instructions {macs:>12} MAC {per_mac}", step.name);
         total = (total.0 + count, total.1 + macs);
     }
     if total.0 > 0 {
         let per_mac = total.0 as f64 / total.1 as f64;
-        println!("  {:<24} {:>12} instructions {:>12} MAC {per_mac:>8.3} per MAC", "one input", total.0, total.1);
+        println!(
+            "  {:<24} {:>12} instructions {:>12} MAC {per_mac:>8.3} per MAC",
+            "one input", total.0, total.1
+        );
     }
 }

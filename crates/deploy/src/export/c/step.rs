@@ -7,8 +7,8 @@ use super::data::{Scratch, array};
 use crate::DeployError;
 use crate::epilogue::IntegerEpilogue;
 use crate::export::tile::{self, Oriented, Tiling, Triples};
-use crate::prove::interval;
 use crate::program::{Branch, Element, Epilogue, Linear, Program, Step, StepOp, Weights, Window};
+use crate::prove::interval;
 
 /// Collects the data section.
 pub(super) struct Writer<'a> {
@@ -134,7 +134,10 @@ impl<'a> Writer<'a> {
             Linear::Conv2d { weights: Weights::Trits(trits), .. } => {
                 let triples = Triples::new(&o, trits, tensor).ok_or_else(|| DeployError::Unsupported {
                     layer: branch.name.clone(),
-                    reason: format!("a ternary kernel of {} columns is too wide for the C export", w.kernel_w),
+                    reason: format!(
+                        "a ternary kernel of {} columns is too wide for the C export",
+                        w.kernel_w
+                    ),
                 })?;
                 self.triples(&mut more, name, &triples, &w);
                 "TERNARY"
@@ -258,11 +261,7 @@ impl<'a> Writer<'a> {
     }
 
     fn tile_scratch(&mut self, w: &Window) {
-        self.scratch.grow(Scratch {
-            pixels: 8 * w.kernel_h * w.kernel_w,
-            pad: w.in_c,
-            ..Scratch::default()
-        });
+        self.scratch.grow(Scratch { pixels: 8 * w.kernel_h * w.kernel_w, pad: w.in_c, ..Scratch::default() });
     }
 
     /// The tables of integer epilogues.
@@ -280,7 +279,8 @@ impl<'a> Writer<'a> {
                 IntegerEpilogue::Multiplier { multiplier, offset, shift } => {
                     let line = |acc: i32| (i64::from(acc) * i64::from(*multiplier) + offset) >> shift;
                     let (low, high) = interval(branch, tensor, c)?;
-                    let narrow = *shift > 0 && [low, high].iter().all(|&acc| i32::try_from(line(acc)).is_ok());
+                    let narrow =
+                        *shift > 0 && [low, high].iter().all(|&acc| i32::try_from(line(acc)).is_ok());
                     (*multiplier, *offset, (shift + if narrow { 0 } else { 64 }).to_string())
                 }
                 IntegerEpilogue::Thresholds { falling, at } => {

@@ -48,11 +48,7 @@ impl Builder {
     }
 
     pub(super) fn doubles(&mut self, values: &[f32], shape: &[usize]) -> String {
-        self.tensor(
-            element::DOUBLE,
-            values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(),
-            shape,
-        )
+        self.tensor(element::DOUBLE, values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(), shape)
     }
 
     pub(super) fn longs(&mut self, values: &[i64], shape: &[usize]) -> String {

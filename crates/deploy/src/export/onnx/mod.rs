@@ -254,10 +254,8 @@ fn codes(g: &mut Builder, channels: &[IntegerEpilogue], grid: CodeGrid, sums: &s
         let acc = g.node("Cast", &[sums], cast(element::FLOAT));
         let scaled = g.node("Mul", &[&acc, &scale], vec![]);
         let biased = g.node("Add", &[&scaled, &bias], vec![]);
-        let (a, b) = (
-            constants(|c| c.norm.map_or(1.0, |(a, _)| a)),
-            constants(|c| c.norm.map_or(0.0, |(_, b)| b)),
-        );
+        let (a, b) =
+            (constants(|c| c.norm.map_or(1.0, |(a, _)| a)), constants(|c| c.norm.map_or(0.0, |(_, b)| b)));
         let value = fused(g, &biased, &a, &b);
         forms.push((floats, to_codes(g, &value, grid)));
     }
