@@ -48,6 +48,7 @@ const STEPS: &[Step] = &[
     Step { name: "test", why: "the README's test command", work: Work::Own(TEST_COMMAND, test) },
     Step { name: "benches", why: "each bench runs once", work: Work::Cargo("test --locked --workspace --bench *", &[]) },
     Step { name: "smoke", why: "the whole study in small, as a machine without data sees it", work: Work::Own("cargo xtask reproduce --profile smoke --out TARGET/ci-smoke", smoke) },
+    Step { name: "firmware", why: "exported C and Rust on an emulated Cortex-M4, bit for bit", work: Work::Own("ternion validate NETWORK --qemu", firmware) },
     Step { name: "conformance", why: "reference vectors of other libraries, where $TERNION_ORACLE holds them", work: Work::Own("cargo xtask conformance --dir $TERNION_ORACLE", conformance) },
 ];
 
@@ -188,6 +189,27 @@ fn smoke() -> Result<Outcome> {
     for product in ["results.jsonl", "report.md", "report.html"] {
         if !std::fs::metadata(out.join(product)).is_ok_and(|file| file.len() > 0) {
             bail!("the run wrote no {} (its exit code said: {outcome:?})", out.join(product).display());
+        }
+    }
+    Ok(outcome)
+}
+
+/// Networks of the zoo, exported, built for a Cortex-M4 and run in QEMU: logits equal the host's, instructions per layer.
+fn firmware() -> Result<Outcome> {
+    const INSTALL: &str = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm";
+    for tool in ["arm-none-eabi-gcc", "qemu-system-arm"] {
+        let found = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+        if !found {
+            return Ok(Outcome::Skipped(format!("no {tool}: {INSTALL}")));
+        }
+    }
+    let (program, keep) = (forward::build()?, workspace::target_directory()?.join("ci-firmware"));
+    let mut outcome = Outcome::Passed;
+    for network in ["ds_cnn", "resnet8", "stq_audio_s", "stq_image_s"] {
+        let mut validate = Command::new(&program);
+        validate.args(["validate", network, "--qemu", "--keep"]).arg(keep.join(network));
+        if status(&mut validate)? == Outcome::Failed {
+            outcome = Outcome::Failed;
         }
     }
     Ok(outcome)

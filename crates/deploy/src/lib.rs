@@ -31,12 +31,15 @@ pub mod arena;
 mod engine;
 pub mod epilogue;
 mod error;
+pub mod export;
 pub mod footprint;
+pub mod fuzzing;
 pub mod image;
 pub mod lower;
 pub mod program;
 pub mod prove;
 pub mod rt;
+pub mod validate;
 
 pub use engine::Engine;
 pub use error::DeployError;

@@ -5,7 +5,8 @@ mod common;
 use std::sync::LazyLock;
 
 use common::{random_model, small_networks};
-use deploy::rt::{HEADER_BYTES, Image, ImageError, checksum};
+use deploy::fuzzing::{self, seal};
+use deploy::rt::{HEADER_BYTES, Image, ImageError};
 use deploy::{image, lower};
 use proptest::prelude::*;
 use qnn::InputGrid;
@@ -25,25 +26,6 @@ static IMAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     images
 });
 
-/// Makes the length and checksum right again, so that the checks behind them are reached.
-fn seal(bytes: &mut [u8]) {
-    let length = (bytes.len() as u32).to_le_bytes();
-    bytes[8..12].copy_from_slice(&length);
-    let crc = checksum(&bytes[16..]).to_le_bytes();
-    bytes[12..16].copy_from_slice(&crc);
-}
-
-/// Runs what parses; huge arenas are a legitimate demand the caller may decline.
-fn try_run(bytes: &[u8]) {
-    let Ok(image) = Image::parse(bytes) else { return };
-    if image.arena_bytes > 1 << 20 || image.classes > 1 << 12 {
-        return;
-    }
-    let mut logits = vec![0; image.classes];
-    image.run(&vec![0x5a; image.input_len()], &mut vec![0; image.arena_bytes], &mut logits).unwrap();
-    assert!(image.predict(&logits) < image.classes.max(1));
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -53,7 +35,7 @@ proptest! {
             bytes[..8].copy_from_slice(b"TRNI\x01\0\0\0");
             seal(&mut bytes);
         }
-        try_run(&bytes);
+        fuzzing::image(&bytes);
     }
 
     #[test]
@@ -75,7 +57,7 @@ proptest! {
         }
         bytes[..8].copy_from_slice(b"TRNI\x01\0\0\0");
         seal(&mut bytes);
-        try_run(&bytes);
+        fuzzing::image(&bytes);
     }
 
     #[test]
@@ -85,7 +67,7 @@ proptest! {
         prop_assert!(Image::parse(&bytes).is_err());
         if bytes.len() >= HEADER_BYTES {
             seal(&mut bytes);
-            try_run(&bytes);
+            fuzzing::image(&bytes);
         }
     }
 }

@@ -156,6 +156,26 @@ impl Footprint {
     }
 }
 
+/// The same topology with 8-bit weights and activations everywhere: what a footprint is compared with.
+pub fn eight_bit_twin(net: &Network) -> Network {
+    let parse = |text: &str| text.parse().ok();
+    let mut twin = net.clone();
+    for layer in &mut twin.layers {
+        match &mut layer.op {
+            LayerOp::Conv2d { quantizer, .. }
+            | LayerOp::DepthwiseConv2d { quantizer, .. }
+            | LayerOp::Dense { quantizer, .. } => *quantizer = parse("quantized_bits(8, 0, alpha=auto)"),
+            LayerOp::Activation { quantizer } => *quantizer = parse("quantized_relu(8, 2)"),
+            _ => {}
+        }
+    }
+    twin
+}
+
+/// Sizes of MLPerf Tiny's 8-bit reference models, in bytes of their `.tflite` files (mlcommons/tiny @1afd2c9): the
+/// image classifier ResNetv1-8 and the keyword spotter DS-CNN.
+pub const MLPERF_TINY: [(&str, u64); 2] = [("resnet8 .tflite", 98_496), ("ds_cnn .tflite", 53_936)];
+
 fn precision(op: &LayerOp) -> Precision {
     match kernel_quantizer(op) {
         Some(q) if q.trits() => Precision::Ternary,

@@ -13,7 +13,7 @@ const SIGN: u32 = 0x8000_0000;
 
 /// `value` rounded to single precision.
 pub fn from_i32(value: i32) -> u32 {
-    round(value < 0, u128::from(value.unsigned_abs()), 0)
+    round(value < 0, u64::from(value.unsigned_abs()), 0)
 }
 
 /// `a * b + c` with one rounding. `mul` is `fma(a, b, 0)`, `add` is `fma(a, 1, c)`.
@@ -31,36 +31,32 @@ pub fn fma(a: u32, b: u32, c: u32) -> u32 {
         return if nan(c) { NAN } else { c };
     }
     let ((ma, ea), (mb, eb), (mc, ec)) = (parts(a), parts(b), parts(c));
-    let product = u128::from(ma) * u128::from(mb);
+    let product = u64::from(ma) * u64::from(mb);
     if product == 0 {
         return c;
     }
     if mc == 0 {
         return round(sign != 0, product, ea + eb);
     }
-    // Both on one exponent. The larger term starts at bit 64 or above, so what the smaller one loses below bit 0 is
-    // far under half a unit of the result and only needs to be remembered as "something" (the sticky lowest bit).
-    let (mut big, mut small) = ((product, ea + eb, sign), (u128::from(mc), ec, c & SIGN));
-    if top(small) > top(big) {
+    // Both with their highest bit at 61. The one with the smaller exponent has at most 48 significant bits, so it loses
+    // bits below bit 0 only where it is far smaller; those only need to be remembered as "something" (the lowest bit).
+    let lift = |m: u64, e: i32| (m << (m.leading_zeros() - 2), e + 2 - m.leading_zeros() as i32);
+    let ((p, ep), (q, eq)) = (lift(product, ea + eb), lift(u64::from(mc), ec));
+    let (mut big, mut small) = ((p, ep, sign), (q, eq, c & SIGN));
+    if small.1 > big.1 {
         core::mem::swap(&mut big, &mut small);
     }
-    let lift = big.0.leading_zeros() as i32 - 2;
-    let (big_m, exponent) = (big.0 << lift, big.1 - lift);
-    let drop = exponent - small.1;
-    let small_m = if drop <= 0 {
-        // `small` has at most 48 bits and its top is not above `big`'s: it fits.
-        small.0 << -drop
-    } else if drop >= 128 {
-        1
-    } else {
-        (small.0 >> drop) | u128::from(small.0 & ((1 << drop) - 1) != 0)
+    let drop = big.1 - small.1;
+    let small_m = match drop {
+        63.. => 1,
+        _ => (small.0 >> drop) | u64::from(small.0 & ((1 << drop) - 1) != 0),
     };
     if big.2 == small.2 {
-        round(big.2 != 0, big_m + small_m, exponent)
-    } else if small_m > big_m {
-        round(small.2 != 0, small_m - big_m, exponent)
+        round(big.2 != 0, big.0 + small_m, big.1)
+    } else if small_m > big.0 {
+        round(small.2 != 0, small_m - big.0, big.1)
     } else {
-        round(big.2 != 0, big_m - small_m, exponent)
+        round(big.2 != 0, big.0 - small_m, big.1)
     }
 }
 
@@ -112,31 +108,18 @@ fn parts(v: u32) -> (u32, i32) {
     if field == 0 { (fraction, -149) } else { (fraction | 0x0080_0000, field - 150) }
 }
 
-/// Exponent of the highest set bit of a nonzero `mantissa * 2^exponent`.
-fn top((mantissa, exponent, _): (u128, i32, u32)) -> i32 {
-    exponent + 127 - mantissa.leading_zeros() as i32
-}
-
 /// `m / 2^drop` to the nearest integer, ties to even; `drop` of 1 to 63.
 fn nearest_even(m: u64, drop: u32) -> u64 {
     let (whole, rest, half) = (m >> drop, m & ((1 << drop) - 1), 1 << (drop - 1));
     whole + u64::from(rest > half || (rest == half && whole & 1 == 1))
 }
 
-/// `mantissa * 2^exponent` rounded to single precision.
-fn round(negative: bool, mantissa: u128, exponent: i32) -> u32 {
+/// `m * 2^exponent` rounded to single precision; `m` below 2^63.
+fn round(negative: bool, m: u64, exponent: i32) -> u32 {
     let sign = if negative { SIGN } else { 0 };
-    if mantissa == 0 {
+    if m == 0 {
         return sign;
     }
-    // To 62 significant bits, the lowest one sticky: the rest is 64-bit arithmetic.
-    let excess = 66 - mantissa.leading_zeros() as i32;
-    let (m, exponent) = if excess > 0 {
-        let lost = mantissa & ((1 << excess) - 1) != 0;
-        ((mantissa >> excess) as u64 | u64::from(lost), exponent + excess)
-    } else {
-        (mantissa as u64, exponent)
-    };
     let bits = 64 - m.leading_zeros() as i32;
     let drop = (bits - 24).max(-149 - exponent);
     let (m, exponent) = if drop <= 0 {

@@ -11,6 +11,20 @@ impl Image<'_> {
     /// # Errors
     /// A buffer of the wrong size.
     pub fn run(&self, input: &[u8], arena: &mut [u8], logits: &mut [i32]) -> Result<(), ImageError> {
+        self.run_with(input, arena, logits, |_| {})
+    }
+
+    /// As [`Image::run`]; calls `done` with each step's number when the step is done, for measurements.
+    ///
+    /// # Errors
+    /// A buffer of the wrong size.
+    pub fn run_with(
+        &self,
+        input: &[u8],
+        arena: &mut [u8],
+        logits: &mut [i32],
+        mut done: impl FnMut(usize),
+    ) -> Result<(), ImageError> {
         let sizes = [
             ("input", self.input_len(), input.len(), input.len() == self.input_len()),
             ("arena", self.arena_bytes, arena.len(), arena.len() >= self.arena_bytes),
@@ -22,7 +36,7 @@ impl Image<'_> {
             }
         }
         arena[self.input_at..][..input.len()].copy_from_slice(input);
-        for record in self.records() {
+        for (number, record) in self.records().enumerate() {
             match record? {
                 Record::Codes { first, second, form, shift, max, output } => {
                     let len = first.window.out_h * first.window.out_w * first.window.out_c;
@@ -69,6 +83,7 @@ impl Image<'_> {
                     }
                 }
             }
+            done(number);
         }
         Ok(())
     }
