@@ -32,9 +32,6 @@ pub use loss::{Goal, Loss};
 pub use model::{Access, Classifier, Differentiable, FnClassifier, FnDifferentiable};
 pub use outcome::{Outcome, Record, worst_case};
 pub use run::{Options, Progress, Samples, run};
-pub use spec::{
-    Apgd, ApgdTargeted, Attack, AutoAttack, Bim, CarliniWagner, DeepFool, Fab, Fgsm, Keep, Mim, Noise, Pgd,
-    Square, Start, Step, Version,
-};
+pub use spec::*;
 pub use stats::Rate;
 pub use wrap::{Eot, Rescaled};
