@@ -22,6 +22,7 @@ mod run;
 pub mod spec;
 pub mod stats;
 mod text;
+pub mod training;
 mod white;
 mod wrap;
 

@@ -19,6 +19,7 @@ pub(crate) enum Draw {
     Boundary = 6,
     HopSkipJump = 7,
     Zoo = 8,
+    Training = 9,
 }
 
 /// The stream of one sample, keyed so that neither batch composition nor order can change it.

@@ -59,6 +59,22 @@ impl Predictor {
         Ok(Self { codes: true, ..Self::new(model)? })
     }
 
+    /// Takes the parameters of another model of the same network and keeps what is compiled.
+    ///
+    /// # Errors
+    /// If the networks differ.
+    pub fn replace(&mut self, model: &Model) -> Result<(), QnnError> {
+        if model.network != self.model.network {
+            return Err(QnnError::Config("a predictor takes parameters of its own network only".into()));
+        }
+        self.model.params.clone_from(&model.params);
+        for c in self.compiled.iter_mut().flatten() {
+            let inputs = Inputs { model: &self.model, x: &c.x, cotangent: &c.cotangent };
+            c.exec.prepare(&inputs)?;
+        }
+        Ok(())
+    }
+
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
