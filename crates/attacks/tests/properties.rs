@@ -158,7 +158,7 @@ fn decisions_alone_come_close_to_what_gradients_find() {
     let least = median("fab(norm=l2)");
     for (text, factor) in [
         ("boundary(steps=400)", 1.15),
-        ("hopskipjump(iterations=20)", 1.15),
+        ("hopskipjump(iterations=40)", 1.4),
         ("zoo(search_steps=4, steps=200, coordinates=32, initial_weight=0.1)", 1.1),
     ] {
         let found = median(text);

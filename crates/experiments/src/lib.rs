@@ -4,6 +4,7 @@
 //! under a hash of all it depends on, and writes [`results::Results`] and a [`report`]. What trains, attacks and deploys
 //! stands behind [`pipeline::Engine`].
 #![forbid(unsafe_code)]
+pub mod examples;
 pub mod interval;
 pub mod pipeline;
 pub mod progress;
@@ -11,6 +12,7 @@ pub mod recipe;
 pub mod report;
 pub mod results;
 pub mod stage;
+pub mod waveform;
 
 mod error;
 

@@ -16,6 +16,8 @@ pub(super) struct Group {
 pub(super) const GROUPS: &[Group] = &[
     Group { name: "kernels", about: "matrix products and convolutions, one by one", ours: "peers_kernels",
         scripts: &["onnxruntime_kernels.py", "litert_kernels.py"], requirements: "kernels.txt" },
+    Group { name: "attacks", about: "PGD and Square on MLPerf Tiny's ResNet", ours: "peers_attacks",
+        scripts: &["torch_attacks.py"], requirements: "attacks.txt" },
 ];
 
 #[cfg(test)]
