@@ -34,7 +34,8 @@ struct Images {
 impl Images {
     fn of(model: &mut dyn Classifier) -> Self {
         let d = model.input_len();
-        let x: Vec<f32> = (0..BATCH * d).map(|i| ((i * 7919 + i / d * 104_729) % 256) as f32 / 255.0).collect();
+        let x: Vec<f32> =
+            (0..BATCH * d).map(|i| ((i * 7919 + i / d * 104_729) % 256) as f32 / 255.0).collect();
         let mut z = vec![0.0; BATCH * model.classes()];
         model.logits(&x, &mut z).expect("logits");
         let labels = z.chunks(model.classes()).map(|z| qnn::argmax(z) as u8).collect();

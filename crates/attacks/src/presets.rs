@@ -3,8 +3,8 @@
 use crate::error::ParseError;
 use crate::geometry::Norm;
 use crate::spec::{
-    Apgd, ApgdTargeted, Attack, Bim, Boundary, Convention, DeepFool, Fgsm, HopSkipJump, Keep, Mim, Order, Pgd, Square,
-    Start, Step, Walk, Zoo,
+    Apgd, ApgdTargeted, Attack, Bim, Boundary, Convention, DeepFool, Fgsm, HopSkipJump, Keep, Mim, Order,
+    Pgd, Square, Start, Step, Walk, Zoo,
 };
 
 /// Attack, preset, and what it stands for.

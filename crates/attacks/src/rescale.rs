@@ -75,7 +75,8 @@ fn locals<T: Real>(model: &mut impl Differentiable<T>, x: &[T]) -> Result<Vec<Lo
 /// Difference of the two largest logits.
 fn gap(z: &[f64]) -> f64 {
     let top = usize::from(argmax(z));
-    let second = z.iter().enumerate().filter(|(i, _)| *i != top).map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max);
+    let second =
+        z.iter().enumerate().filter(|(i, _)| *i != top).map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max);
     z.get(top).map_or(0.0, |z| z - second)
 }
 

@@ -151,7 +151,11 @@ impl Attack {
     pub fn is_black_box(&self) -> bool {
         matches!(
             self,
-            Attack::Noise(_) | Attack::Square(_) | Attack::Boundary(_) | Attack::HopSkipJump(_) | Attack::Zoo(_)
+            Attack::Noise(_)
+                | Attack::Square(_)
+                | Attack::Boundary(_)
+                | Attack::HopSkipJump(_)
+                | Attack::Zoo(_)
         )
     }
 

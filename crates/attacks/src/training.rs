@@ -62,7 +62,9 @@ impl AdversarialTraining {
             if value.is_finite() && value > 0.0 {
                 return Ok(());
             }
-            Err(QnnError::Config(format!("adversarial training: {name} = {value} is not a finite number above 0")))
+            Err(QnnError::Config(format!(
+                "adversarial training: {name} = {value} is not a finite number above 0"
+            )))
         };
         number("eps", f64::from(self.eps))?;
         number("step", self.step)?;
@@ -70,9 +72,16 @@ impl AdversarialTraining {
         number("steps", self.steps as f64)?;
         number("check_every", self.check_every as f64)?;
         if self.method == Method::FgsmRs && self.steps != 1 {
-            return Err(QnnError::Config("adversarial training: fgsm_rs makes one step; pgd makes more".into()));
+            return Err(QnnError::Config(
+                "adversarial training: fgsm_rs makes one step; pgd makes more".into(),
+            ));
         }
-        Ok(Box::new(Attacker { settings: self.clone(), predictor: None, logits: Vec::new(), grad: Vec::new() }))
+        Ok(Box::new(Attacker {
+            settings: self.clone(),
+            predictor: None,
+            logits: Vec::new(),
+            grad: Vec::new(),
+        }))
     }
 }
 
@@ -124,7 +133,8 @@ impl Adversary for Attacker {
         let bounds = (vec![real(0.0); d], vec![real(255.0); d]);
         self.logits.resize(n * k, 0.0);
         self.grad.resize(batch.x.len(), 0.0);
-        let mut ascent = Ascent { predictor, batch, bounds, d, k, logits: &mut self.logits, grad: &mut self.grad };
+        let mut ascent =
+            Ascent { predictor, batch, bounds, d, k, logits: &mut self.logits, grad: &mut self.grad };
         let AdversarialTraining { method, eps, steps, step, .. } = self.settings;
         match method {
             Method::Trades => {
@@ -183,7 +193,8 @@ struct Ascent<'a, 'b> {
 impl Ascent<'_, '_> {
     /// Writes the clean samples plus what `draw` puts into each row.
     fn start(&self, moved: &mut [f32], draw: impl Fn(&mut qtensor::stream::ChaCha8Rng, &mut [f32])) {
-        for (i, (row, x)) in moved.chunks_exact_mut(self.d).zip(self.batch.x.chunks_exact(self.d)).enumerate() {
+        for (i, (row, x)) in moved.chunks_exact_mut(self.d).zip(self.batch.x.chunks_exact(self.d)).enumerate()
+        {
             draw(&mut stream(self.batch.seed, Draw::Training, i as u32, self.batch.step), row);
             for (((v, x), lo), hi) in row.iter_mut().zip(x).zip(&self.bounds.0).zip(&self.bounds.1) {
                 *v = (*v + x).clamp(*lo, *hi);
@@ -219,7 +230,8 @@ impl Ascent<'_, '_> {
                 }
             };
             self.predictor.logits_vjp(moved, &mut cotangent, self.logits, self.grad)?;
-            let rows = moved.chunks_exact_mut(d).zip(self.grad.chunks_exact(d)).zip(self.batch.x.chunks_exact(d));
+            let rows =
+                moved.chunks_exact_mut(d).zip(self.grad.chunks_exact(d)).zip(self.batch.x.chunks_exact(d));
             for ((row, grad), x) in rows {
                 ascend(Norm::Linf, row, grad, step * f64::from(eps), false);
                 project(Norm::Linf, row, x, f64::from(eps), &self.bounds.0, &self.bounds.1);

@@ -173,7 +173,12 @@ fn targets_are_reached() {
     let (x, y, ids) = Net::new(SHAPE, 12, 5, 3).samples(30, 9);
     let targets: Vec<u8> = y.iter().map(|y| (y + 1) % 5).collect();
     let samples = Samples::new(&x, &y, &ids).with_targets(&targets);
-    for text in ["pgd(steps=40, restarts=1)", "pgd(steps=40, loss=dlr)", "square(queries=2000, loss=ce)", "zoo(steps=200, search_steps=3, initial_weight=1)"] {
+    for text in [
+        "pgd(steps=40, restarts=1)",
+        "pgd(steps=40, loss=dlr)",
+        "square(queries=2000, loss=ce)",
+        "zoo(steps=200, search_steps=3, initial_weight=1)",
+    ] {
         let mut net = Net::new(SHAPE, 12, 5, 3);
         let (attack, access) = (text.parse().unwrap(), Access::White(&mut net));
         let options = &mut Options::default();

@@ -44,14 +44,11 @@ impl ExampleSet {
     ///
     /// # Errors
     /// If the outcome kept no examples, or the model fails.
-    pub fn of(
-        outcome: &Outcome,
-        clean: &[u8],
-        model: &mut Predictor,
-    ) -> Result<Self, StudyError> {
+    pub fn of(outcome: &Outcome, clean: &[u8], model: &mut Predictor) -> Result<Self, StudyError> {
         let network = model.model().network.clone();
         let d = network.input.iter().product::<usize>();
-        let work = |message: &str| StudyError::Work { context: "keeping examples".into(), message: message.into() };
+        let work =
+            |message: &str| StudyError::Work { context: "keeping examples".into(), message: message.into() };
         let moved = outcome.adversarial.as_ref().ok_or_else(|| work("the attack kept none"))?;
         if moved.len() != clean.len() || clean.len() != outcome.records.len() * d {
             return Err(work("samples and examples differ in number"));
@@ -130,7 +127,8 @@ impl ExampleSet {
     /// Names the array that is missing or does not fit.
     pub fn load(path: &Path) -> Result<Self, StudyError> {
         let bytes = std::fs::read(path).map_err(StudyError::io(path))?;
-        Self::read(&bytes).map_err(|message| StudyError::Work { context: path.display().to_string(), message })
+        Self::read(&bytes)
+            .map_err(|message| StudyError::Work { context: path.display().to_string(), message })
     }
 
     /// The same from bytes.
@@ -146,7 +144,8 @@ impl ExampleSet {
         let grid: Vec<f32> = row(&mut npz, "grid", 2)?;
         let norm = String::from_utf8(any(&mut npz, "norm")?).map_err(|e| format!("norm: {e}"))?;
         let zero_point = grid[1] as u8;
-        if f32::from(zero_point) != grid[1] || !(grid[0].is_finite() && grid[0] > 0.0) || !eps[0].is_finite() {
+        if f32::from(zero_point) != grid[1] || !(grid[0].is_finite() && grid[0] > 0.0) || !eps[0].is_finite()
+        {
             return Err(format!("grid {grid:?} and eps {eps:?} make no sense"));
         }
         Ok(Self {
@@ -194,7 +193,8 @@ impl ExampleSet {
                 [("sample", clean[i], self.clean_predicted[i]), ("example", moved[i], self.predicted[i])]
             {
                 if got != stored {
-                    faults.push(format!("sample {id}: the {what} is predicted {got}, the file says {stored}"));
+                    faults
+                        .push(format!("sample {id}: the {what} is predicted {got}, the file says {stored}"));
                 }
             }
         }
@@ -266,7 +266,8 @@ mod tests {
 
     fn set() -> (ExampleSet, Predictor) {
         let network: Network =
-            zoo::build("stq_image_s", [8, 8, 3], InputGrid::UNIT_IMAGE, 4, &zoo::Quantizers::default()).unwrap();
+            zoo::build("stq_image_s", [8, 8, 3], InputGrid::UNIT_IMAGE, 4, &zoo::Quantizers::default())
+                .unwrap();
         let mut model = Predictor::for_codes(&Model::new(network, 3).unwrap()).unwrap();
         let clean: Vec<u8> = (0..5 * 192).map(|i| (i * 37 % 251) as u8).collect();
         let labels = predict(&mut model, &clean).unwrap();

@@ -21,7 +21,11 @@ impl<M: Classifier> Waveform<M> {
     pub fn new(standardiser: Standardiser, model: M) -> Result<Self, ModelError> {
         let front = Mfcc::new();
         if model.input_len() != front.features() {
-            let message = format!("the model takes {} features, the front end gives {}", model.input_len(), front.features());
+            let message = format!(
+                "the model takes {} features, the front end gives {}",
+                model.input_len(),
+                front.features()
+            );
             return Err(ModelError::new(message));
         }
         let work = front.work();
@@ -91,7 +95,8 @@ mod tests {
     #[test]
     fn gradients_reach_the_waveform_and_attacks_move_it() {
         let quantizers = zoo::Twin::Stq.quantizers();
-        let network = zoo::build("stq_audio_s", [49, 10, 1], InputGrid::STANDARDISED, 12, &quantizers).unwrap();
+        let network =
+            zoo::build("stq_audio_s", [49, 10, 1], InputGrid::STANDARDISED, 12, &quantizers).unwrap();
         let inner = Network::new(&Model::new(network, 1).unwrap(), Passing::Clipped).unwrap();
         // Two clips: chords with a little of everything in between.
         let wave = |clip: usize| {
@@ -115,7 +120,8 @@ mod tests {
         let attack = "pgd(steps=10, restarts=1, loss=margin)".parse().unwrap();
         let mut options = Options { early_exit: false, ..Options::default() };
         let bounds = InputBox::new(-1.0, 1.0).unwrap();
-        let out = run(&attack, Access::White(&mut model), &samples, &[0.01], &bounds, 0, &mut options).unwrap();
+        let out =
+            run(&attack, Access::White(&mut model), &samples, &[0.01], &bounds, 0, &mut options).unwrap();
         for (i, record) in out[0].records.iter().enumerate() {
             let z = &logits[i * 12..(i + 1) * 12];
             let own = z[usize::from(labels[i])];
@@ -124,6 +130,12 @@ mod tests {
             assert!(record.best_loss.unwrap() > clean, "{record:?}: the margin was {clean} before");
             assert!(record.norm > 0.0 && record.norm <= 0.01001);
         }
-        assert!(Waveform::new(Standardiser::fit(&features), attacks::FnClassifier::new([3, 1, 1], 2, |_: &[f32], _: &mut [f32]| ())).is_err());
+        assert!(
+            Waveform::new(
+                Standardiser::fit(&features),
+                attacks::FnClassifier::new([3, 1, 1], 2, |_: &[f32], _: &mut [f32]| ())
+            )
+            .is_err()
+        );
     }
 }

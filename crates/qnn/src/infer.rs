@@ -130,7 +130,8 @@ impl Predictor {
             let bucket = BUCKETS.iter().position(|b| *b >= left).unwrap_or(BUCKETS.len() - 1);
             let count = left.min(BUCKETS[bucket]);
             if self.compiled[bucket].is_none() {
-                self.compiled[bucket] = Some(Compiled::new(&self.model, BUCKETS[bucket], self.codes, self.leak)?);
+                self.compiled[bucket] =
+                    Some(Compiled::new(&self.model, BUCKETS[bucket], self.codes, self.leak)?);
             }
             let c = self.compiled[bucket].as_mut().expect("just compiled");
             c.x[..count * d].copy_from_slice(&x[at * d..(at + count) * d]);

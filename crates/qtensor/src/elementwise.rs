@@ -71,7 +71,18 @@ pub struct Elementwise {
 
 impl Elementwise {
     pub(crate) fn new(map: Map, step: f64, lo: i32, hi: i32, stand_in: StandIn) -> Self {
-        Elementwise { map, step, lo, hi, stand_in, noise: 1.0, slope: 1.0, leak: 0.0, ceiling: f64::INFINITY, halves: 1 }
+        Elementwise {
+            map,
+            step,
+            lo,
+            hi,
+            stand_in,
+            noise: 1.0,
+            slope: 1.0,
+            leak: 0.0,
+            ceiling: f64::INFINITY,
+            halves: 1,
+        }
     }
 
     pub(crate) fn mixed(mut self, noise: f64, use_ste: bool) -> Self {

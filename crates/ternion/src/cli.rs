@@ -141,7 +141,7 @@ Examples:
   ternion attack model.qnn --eps 2/255                           PGD with the strong defaults
   ternion attack model.qnn --attack autoattack --eps 1/255 4/255 --samples 1000
   ternion attack model.qnn --attack 'square(queries=5000)' --integer --eps 2/255   the deployed integer program
-  ternion attack --network mlperf_resnet --weights resnet8.safetensors --raw --attack autoattack --eps 1
+  ternion attack --network resnet8 --weights resnet8.safetensors --raw --attack autoattack --eps 1
   ternion attack model.qnn --eps 2/255 --out adv.npz             8-bit examples for verify-adversarial
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.")]

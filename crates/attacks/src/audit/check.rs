@@ -51,7 +51,11 @@ impl Check {
     /// What failing means.
     pub fn weight(self) -> Weight {
         match self {
-            Check::GradientAccess | Check::LogitScale | Check::Monotone | Check::MoreSteps | Check::Restarts => Weight::Doubt,
+            Check::GradientAccess
+            | Check::LogitScale
+            | Check::Monotone
+            | Check::MoreSteps
+            | Check::Restarts => Weight::Doubt,
             _ => Weight::Masking,
         }
     }
@@ -72,7 +76,9 @@ impl Check {
             Check::Saturation => {
                 "use loss=log_odds or loss=dlr, or rescale the logits (the `Rescaled` wrapper)"
             }
-            Check::LogitScale => "divide the logits by a temperature (`Rescaled::hessian_scaled`), or use loss=log_odds",
+            Check::LogitScale => {
+                "divide the logits by a temperature (`Rescaled::hessian_scaled`), or use loss=log_odds"
+            }
             Check::GradientAccess => "audit again with gradients, or with a differentiable surrogate",
             Check::FrozenIterates => "use a random start, another surrogate gradient, and square",
             Check::SingleStep => {

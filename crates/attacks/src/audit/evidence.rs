@@ -108,8 +108,15 @@ impl Evidence {
                 surrogates = Some(through(&mut runner, gradients)?);
             }
         }
-        let mut evidence =
-            Self { correct, noise: broken(&noise[0]), black: Vec::new(), gradients, transfer, surrogates, claimed: None };
+        let mut evidence = Self {
+            correct,
+            noise: broken(&noise[0]),
+            black: Vec::new(),
+            gradients,
+            transfer,
+            surrogates,
+            claimed: None,
+        };
         for outcome in outcomes.iter().filter(|o| o.norm == norm && o.eps == options.eps && !o.targeted) {
             let given = aligned(outcome, samples.ids);
             union(evidence.claimed.get_or_insert_with(|| vec![false; given.len()]), &given);

@@ -133,7 +133,10 @@ fn many<T: Real>(
             let answers = sample.ask_all(&candidates)?;
             let share = answers.iter().filter(|a| **a).count() as f64 / answers.len() as f64;
             adapt(&mut epsilon, share, a.adapt);
-            closer = closest(sample, candidates.chunks_exact(d).zip(&answers).filter(|(_, a)| **a).map(|(r, _)| r));
+            closer = closest(
+                sample,
+                candidates.chunks_exact(d).zip(&answers).filter(|(_, a)| **a).map(|(r, _)| r),
+            );
             if closer.is_some() {
                 break;
             }
@@ -156,7 +159,8 @@ fn closest<'r, T: Real>(
     sample: &Sample<'_, '_, '_, T>,
     rows: impl Iterator<Item = &'r [f64]>,
 ) -> Option<Vec<f64>> {
-    rows.min_by(|a, b| sample.distance(Norm::L2, a).total_cmp(&sample.distance(Norm::L2, b))).map(<[f64]>::to_vec)
+    rows.min_by(|a, b| sample.distance(Norm::L2, a).total_cmp(&sample.distance(Norm::L2, b)))
+        .map(<[f64]>::to_vec)
 }
 
 /// The last `room` answers.
@@ -205,7 +209,8 @@ fn single<T: Real>(
         // Towards the sample, by what leaving the sphere through the box has cost as well.
         let left = sample.distance(Norm::L2, &turned).max(f64::MIN_POSITIVE);
         let length = (epsilon * distance + left - distance).max(0.0) / left;
-        let mut candidate: Vec<f64> = turned.iter().zip(&sample.x).map(|(t, x)| t + length * (x - t)).collect();
+        let mut candidate: Vec<f64> =
+            turned.iter().zip(&sample.x).map(|(t, x)| t + length * (x - t)).collect();
         sample.clip(&mut candidate);
         let success = sample.ask(&candidate)?;
         if step % 10 == 0 {
@@ -217,14 +222,26 @@ fn single<T: Real>(
         }
         if step % 10 == 0 {
             if let Some(share) = turns.share() {
-                let factor = if share > 0.5 { grow } else if share < 0.2 { a.adapt } else { 1.0 };
+                let factor = if share > 0.5 {
+                    grow
+                } else if share < 0.2 {
+                    a.adapt
+                } else {
+                    1.0
+                };
                 if factor != 1.0 {
                     (delta, epsilon) = (delta * factor, epsilon * factor);
                     turns.answers.clear();
                 }
             }
             if let Some(share) = moves.share() {
-                let factor = if share > 0.25 { grow } else if share < 0.1 { a.adapt } else { 1.0 };
+                let factor = if share > 0.25 {
+                    grow
+                } else if share < 0.1 {
+                    a.adapt
+                } else {
+                    1.0
+                };
                 if factor != 1.0 {
                     epsilon *= factor;
                     moves.answers.clear();

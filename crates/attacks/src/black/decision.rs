@@ -100,7 +100,12 @@ impl<'c, 'a, 'm, T: Real> Sample<'c, 'a, 'm, T> {
 
     /// Bisects the segment from the sample to the adversarial `point` down to `threshold` (a share of the segment; in
     /// L-infinity, of the radius to which the point is clipped), and moves `point` to the adversarial end.
-    pub(super) fn bisect(&mut self, norm: Norm, point: &mut [f64], threshold: f64) -> Result<(), AttackError> {
+    pub(super) fn bisect(
+        &mut self,
+        norm: Norm,
+        point: &mut [f64],
+        threshold: f64,
+    ) -> Result<(), AttackError> {
         let radius = self.distance(norm, point);
         let (mut low, mut high) = (0.0, if norm == Norm::Linf { radius } else { 1.0 });
         let threshold = if norm == Norm::Linf { (threshold * radius).min(threshold) } else { threshold };

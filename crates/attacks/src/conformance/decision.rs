@@ -23,7 +23,8 @@ fn ours(folder: &Folder, config: &Config<'_>, text: &str, count: usize) -> Resul
         None => (0..images.y.len()).collect(),
     };
     // Shorter lists are about the first of the same images.
-    let places = places.get(..count).ok_or_else(|| format!("distances of {count} images, {} named", places.len()))?;
+    let places =
+        places.get(..count).ok_or_else(|| format!("distances of {count} images, {} named", places.len()))?;
     let d = images.shape.iter().product::<usize>();
     if places.iter().any(|p| *p >= images.y.len()) {
         return Err("decision_idx names an image that is not there".to_owned());
@@ -36,7 +37,8 @@ fn ours(folder: &Folder, config: &Config<'_>, text: &str, count: usize) -> Resul
     for seed in 0..config.number("seeds")? as u64 {
         let samples = Samples::new(&x, &y, &ids);
         let out = once(&attack, Access::Black(&mut net), &samples, 1e6, seed, &mut Options::default())?;
-        let log = |r: &crate::Record| r.minimum_norm.map(f64::ln).ok_or_else(|| format!("image {} stands", r.id));
+        let log =
+            |r: &crate::Record| r.minimum_norm.map(f64::ln).ok_or_else(|| format!("image {} stands", r.id));
         logs.push(out.records.iter().map(log).collect::<Result<_, _>>()?);
         queries.extend(out.records.iter().map(|r| r.queries as f64));
     }
@@ -103,7 +105,12 @@ pub(super) fn hop_skip_jump(folder: &Folder, config: &Config<'_>) -> Result<Verd
     let (norm, iterations) = (config.norm()?, count(config, "it")?);
     let text = format!("hopskipjump(preset={preset}, norm={norm}, iterations={iterations})");
     let bug = config.name.ends_with("_batchN");
-    judge(folder, config, &text, bug.then_some("foolbox: a batch shares one norm of the gradient, so its steps shrink"))
+    judge(
+        folder,
+        config,
+        &text,
+        bug.then_some("foolbox: a batch shares one norm of the gradient, so its steps shrink"),
+    )
 }
 
 pub(super) fn boundary(folder: &Folder, config: &Config<'_>) -> Result<Verdict, String> {
@@ -127,7 +134,8 @@ pub(super) fn zoo(folder: &Folder, config: &Config<'_>) -> Result<Verdict, Strin
             number("variable_h")?,
             number("initial_const")?,
         );
-        let bug = "ART: perturbations accumulate twice and can only brighten, and the box is left until the end";
+        let bug =
+            "ART: perturbations accumulate twice and can only brighten, and the box is left until the end";
         return judge(folder, config, &text, Some(bug));
     }
     let text = format!(

@@ -1,9 +1,9 @@
 //! Seams between the libraries: a dataset as training samples, an integer program as something to attack.
 use attacks::{Classifier, ModelError};
 use datasets::{Augmentation, Dataset, Part};
-use qnn::train::Samples;
 use deploy::Engine;
 use qnn::QnnError;
+use qnn::train::Samples;
 
 /// One split of a dataset as `qnn` sees it.
 pub(super) struct SplitSamples<'a> {

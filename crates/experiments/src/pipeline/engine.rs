@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use attacks::audit::{AuditOptions, Verdict, audit};
 use attacks::{
-    Access, Attack, InputBox, Network as AttackedNetwork, Norm, Options, Outcome as AttackOutcome, Passing, Record,
-    Samples,
+    Access, Attack, InputBox, Network as AttackedNetwork, Norm, Options, Outcome as AttackOutcome, Passing,
+    Record, Samples,
 };
 use datasets::{DataError, DataSearch, Dataset, Origin, Part, Task};
 use qnn::{InputGrid, Model, Network, Predictor, argmax, zoo};
@@ -317,10 +317,18 @@ impl Engine for Pipeline {
         let outcomes: Vec<AttackOutcome> = evidence.iter().flat_map(|e| outcomes_of(e, job.seed)).collect();
         // Other gradients of the same network: what its own surrogates clip passes here.
         let weights = Model::load(model).map_err(StudyError::work(format!("reading {}", model.display())))?;
-        let mut other = AttackedNetwork::new(&weights, Passing::Identity).map_err(StudyError::work("surrogate"))?;
+        let mut other =
+            AttackedNetwork::new(&weights, Passing::Identity).map_err(StudyError::work("surrogate"))?;
         let report = self.with_model(model, |network| {
-            audit(Access::White(network), Some(Access::White(&mut other)), &selected.samples(), &bounds, &outcomes, &options)
-                .map_err(StudyError::work(format!("audit of {}", job.recipe.name)))
+            audit(
+                Access::White(network),
+                Some(Access::White(&mut other)),
+                &selected.samples(),
+                &bounds,
+                &outcomes,
+                &options,
+            )
+            .map_err(StudyError::work(format!("audit of {}", job.recipe.name)))
         })?;
         let finding = |f: &attacks::audit::Finding| Finding {
             check: f.check.to_string(),

@@ -134,7 +134,8 @@ fn stale_epochs(history: &[EpochRecord]) -> Option<u32> {
 }
 
 fn digest(trainer: &Trainer, samples: usize) -> String {
-    let mut text = format!("{:?} {:?} {:?} {samples}", trainer.config, trainer.penalties, trainer.model.network);
+    let mut text =
+        format!("{:?} {:?} {:?} {samples}", trainer.config, trainer.penalties, trainer.model.network);
     if let Some(adversary) = &trainer.adversary {
         text += &adversary.settings();
     }

@@ -18,13 +18,19 @@ use crate::{End, Usage};
 const BATCH: usize = 128;
 
 pub(crate) fn run(args: &AttackArgs) -> Result<End> {
-    let attack: Attack = args.attack.parse().map_err(|e: attacks::ParseError| anyhow!(Usage(e.to_string())))?;
+    let attack: Attack =
+        args.attack.parse().map_err(|e: attacks::ParseError| anyhow!(Usage(e.to_string())))?;
     let task: Task = args.task.parse().map_err(|e: DataError| anyhow!(Usage(e.to_string())))?;
     let data = datasets::load(&task, &DataSearch { explicit: args.data.clone() })?;
     let model = model(args, data.shape, data.classes.len())?;
     let network = &model.network;
     if network.input != data.shape || network.classes != data.classes.len() {
-        bail!("the model takes {:?} and tells {} classes, {} does not", network.input, network.classes, data.name);
+        bail!(
+            "the model takes {:?} and tells {} classes, {} does not",
+            network.input,
+            network.classes,
+            data.name
+        );
     }
     let n = args.samples.min(data.test.len());
     let d = data.sample_len();
@@ -48,7 +54,8 @@ pub(crate) fn run(args: &AttackArgs) -> Result<End> {
     };
     let mut options = Options { batch: BATCH, keep_adversarial: args.out.is_some(), ..Options::default() };
     let start = Instant::now();
-    let outcomes = attacks::run(&attack, target.reborrow(), &samples, &sizes, &bounds, args.seed, &mut options)?;
+    let outcomes =
+        attacks::run(&attack, target.reborrow(), &samples, &sizes, &bounds, args.seed, &mut options)?;
     let seconds = start.elapsed().as_secs_f64();
     for (outcome, eps) in outcomes.iter().zip(&args.eps) {
         tell(outcome, eps.text(), network.classes, args.json);
@@ -64,9 +71,17 @@ pub(crate) fn run(args: &AttackArgs) -> Result<End> {
     }
     if args.audit {
         let eps = sizes.first().copied().unwrap_or(0.0);
-        let options = AuditOptions { norm: attack.norm(), eps, batch: BATCH, seed: args.seed, ..Default::default() };
+        let options =
+            AuditOptions { norm: attack.norm(), eps, batch: BATCH, seed: args.seed, ..Default::default() };
         let mut other = Network::new(&model, Passing::Identity)?;
-        let report = audit(target.reborrow(), Some(Access::White(&mut other)), &samples, &bounds, &outcomes, &options)?;
+        let report = audit(
+            target.reborrow(),
+            Some(Access::White(&mut other)),
+            &samples,
+            &bounds,
+            &outcomes,
+            &options,
+        )?;
         if args.json {
             println!("{}", serde_json::to_string(&report)?);
         } else {

@@ -22,7 +22,9 @@ pub(crate) fn run(args: &VerifyAdversarialArgs) -> Result<End> {
         });
         println!("{row}");
     } else {
-        println!("{n} examples within {norm} {eps}: {clean} samples predicted rightly, {robust} of them still as examples");
+        println!(
+            "{n} examples within {norm} {eps}: {clean} samples predicted rightly, {robust} of them still as examples"
+        );
         faults.iter().take(TOLD).for_each(|fault| println!("FAULT {fault}"));
         if faults.len() > TOLD {
             println!("and {} more", faults.len() - TOLD);
