@@ -7,6 +7,9 @@ use crate::geometry::Norm;
 use crate::loss::{Goal, Loss, argmax};
 use crate::model::Access;
 
+/// Points of one sample put to the model together.
+const ROWS: usize = 128;
+
 /// Called with (step, steps, survivors) while an attack runs.
 pub(crate) type Tick<'a> = dyn FnMut(usize, usize, usize) + 'a;
 
@@ -173,6 +176,62 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
             *value = loss.value(z, self.aims[s]);
         }
         Ok(())
+    }
+
+    /// Logits of any number of points of slot `s`, in dense batches; one query each.
+    fn logits_of(&mut self, s: usize, rows: &[T], mut each: impl FnMut(&[T])) -> Result<(), AttackError> {
+        let (d, k) = (self.d, self.k);
+        let mut logits = vec![T::ZERO; ROWS.min(rows.len() / d.max(1)) * k];
+        for part in rows.chunks(ROWS * d.max(1)) {
+            let n = part.len() / d;
+            self.model.classifier().logits(part, &mut logits[..n * k])?;
+            self.queries[s] += n as u64;
+            logits[..n * k].chunks_exact(k).for_each(&mut each);
+        }
+        Ok(())
+    }
+
+    /// Margins of points of slot `s`: above 0 the goal is reached.
+    pub(crate) fn margins_of(&mut self, s: usize, rows: &[T]) -> Result<Vec<f64>, AttackError> {
+        let (goal, mut out) = (self.goals[s], Vec::with_capacity(rows.len() / self.d.max(1)));
+        self.logits_of(s, rows, |z| {
+            let margin = Loss::Margin.value(z, goal);
+            // A tie is decided by the prediction.
+            let reached = goal.reached(argmax(z));
+            out.push(if reached { margin.max(f64::MIN_POSITIVE) } else { margin.min(0.0) });
+        })?;
+        Ok(out)
+    }
+
+    /// Whether points of slot `s` are what the adversary wanted.
+    pub(crate) fn successes_of(&mut self, s: usize, rows: &[T]) -> Result<Vec<bool>, AttackError> {
+        let (goal, mut out) = (self.goals[s], Vec::with_capacity(rows.len() / self.d.max(1)));
+        self.logits_of(s, rows, |z| out.push(goal.reached(argmax(z))))?;
+        Ok(out)
+    }
+
+    /// Takes an adversarial point of slot `s` when it is the closest so far and inside eps.
+    pub(crate) fn keep_point(&mut self, s: usize, point: &[T]) {
+        let at = self.at(s);
+        let distance = self.norm.distance(point, &self.x[at.clone()]);
+        if distance < self.distance[s] {
+            self.distance[s] = distance;
+            if distance <= self.eps {
+                self.adv[at].copy_from_slice(point);
+                self.broken[s] = true;
+            }
+        }
+    }
+
+    /// Whether the clean sample of slot `s` is already what the adversary wants.
+    pub(crate) fn goal_reached_clean(&self, s: usize) -> bool {
+        self.goals[s].reached(argmax(&self.clean_logits[s * self.k..(s + 1) * self.k]))
+    }
+
+    /// Progress of attacks that take one sample after the other.
+    pub(crate) fn tick_sample(&mut self, done: usize, standing: usize) {
+        let samples = self.len();
+        (self.tick)(done, samples, standing);
     }
 
     /// Logits and losses of `probe`, and the gradients of the losses.

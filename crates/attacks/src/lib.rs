@@ -14,14 +14,18 @@ pub mod error;
 pub mod geometry;
 pub mod loss;
 pub mod model;
+mod network;
 pub mod outcome;
 mod parameters;
 mod presets;
 mod random;
+mod rescale;
 mod run;
 pub mod spec;
 pub mod stats;
+mod surrogate;
 mod text;
+pub mod training;
 mod white;
 mod wrap;
 
@@ -30,11 +34,10 @@ pub use error::{AttackError, ModelError, ParseError};
 pub use geometry::{InputBox, Norm};
 pub use loss::{Goal, Loss};
 pub use model::{Access, Classifier, Differentiable, FnClassifier, FnDifferentiable};
+pub use network::{Network, Passing};
 pub use outcome::{Outcome, Record, worst_case};
 pub use run::{Options, Progress, Samples, run};
-pub use spec::{
-    Apgd, ApgdTargeted, Attack, AutoAttack, Bim, CarliniWagner, DeepFool, Fab, Fgsm, Keep, Mim, Noise, Pgd,
-    Square, Start, Step, Version,
-};
+pub use spec::*;
 pub use stats::Rate;
+pub use surrogate::Bpda;
 pub use wrap::{Eot, Rescaled};

@@ -287,6 +287,95 @@ parameters! {
 }
 
 words! {
+    /// How the Boundary attack walks.
+    Walk {
+        /// Many candidates in each step, step sizes from their success (ART).
+        Many = "many",
+        /// One candidate in each step, step sizes from running means (foolbox).
+        Single = "single",
+    }
+}
+
+parameters! {
+    /// Boundary attack's small L2 perturbation from decisions alone (Brendel et al. 2018).
+    Boundary = "boundary" {
+        /// Steps along the boundary.
+        steps: usize = 5000,
+        /// How it walks.
+        walk: Walk = Walk::Many,
+        /// Candidates in a step.
+        candidates: usize = 20,
+        /// Attempts at a step, with other step sizes, before it stops.
+        trials: usize = 25,
+        /// First length of a step along the sphere around the sample, as a share of the distance.
+        delta: f64 = 0.01,
+        /// First length of a step towards the sample, as a share of the distance.
+        epsilon: f64 = 0.01,
+        /// Factor by which steps shrink.
+        adapt: f64 = 0.667,
+        /// Uniform draws for a first adversarial point.
+        tries: usize = 1000,
+        /// Start on the boundary between the draw and the sample.
+        bisect: bool = true,
+        /// Return the last point instead of the closest.
+        last: bool = false,
+    }
+}
+
+words! {
+    /// In which order HopSkipJump searches and steps.
+    Order {
+        /// A step, then the boundary: the answer lies on it (the authors, foolbox).
+        StepThenSearch = "step_then_search",
+        /// The boundary, then a step: the answer lies off it, with a coarser search (ART).
+        SearchThenStep = "search_then_step",
+    }
+}
+
+parameters! {
+    /// HopSkipJump's small perturbation from decisions alone (Chen et al. 2020), the authors' parameters.
+    HopSkipJump = "hopskipjump" {
+        /// Norm to be small, `linf` or `l2`.
+        norm: Norm = Norm::L2,
+        /// Steps.
+        iterations: usize = 40,
+        /// Probes of the first estimate of the boundary's normal; later ones grow with the square root of the step.
+        initial_evals: usize = 100,
+        /// Probes of an estimate at most.
+        max_evals: usize = 10_000,
+        /// Coarseness of the search for the boundary.
+        gamma: f64 = 1.0,
+        /// Uniform draws for a first adversarial point.
+        tries: usize = 10_000,
+        /// What comes first.
+        order: Order = Order::StepThenSearch,
+    }
+}
+
+parameters! {
+    /// ZOO's small L2 perturbation from finite differences of the logits (Chen et al. 2017), the paper's CIFAR-10 parameters.
+    /// On inputs of 8 bits a difference `h` below half a code sees nothing.
+    Zoo = "zoo" {
+        /// Values of the margin's weight that are tried.
+        search_steps: usize = 9,
+        /// Adam steps for each.
+        steps: usize = 1000,
+        /// Adam's step, in input units.
+        step: f64 = 0.01,
+        /// Coordinates in a step, two queries each.
+        coordinates: usize = 128,
+        /// Half the width of a finite difference, in input units.
+        h: f64 = 1e-4,
+        /// Margin by which the goal must be reached, in logits.
+        confidence: f64 = 0.0,
+        /// First weight.
+        initial_weight: f64 = 0.01,
+        /// Leave a weight when a tenth of the steps brought no progress.
+        abort_early: bool = true,
+    }
+}
+
+words! {
     /// AutoAttack's versions.
     Version {
         /// APGD-CE, targeted APGD-DLR, targeted FAB, Square.

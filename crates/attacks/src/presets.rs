@@ -3,7 +3,8 @@
 use crate::error::ParseError;
 use crate::geometry::Norm;
 use crate::spec::{
-    Apgd, ApgdTargeted, Attack, Bim, Convention, DeepFool, Fgsm, Keep, Mim, Pgd, Square, Start, Step,
+    Apgd, ApgdTargeted, Attack, Bim, Boundary, Convention, DeepFool, Fgsm, HopSkipJump, Keep, Mim, Order,
+    Pgd, Square, Start, Step, Walk, Zoo,
 };
 
 /// Attack, preset, and what it stands for.
@@ -24,6 +25,25 @@ const PRESETS: &[Preset] = &[
     }),
     ("deepfool", "torchattacks-default", || {
         DeepFool { convention: Convention::Torchattacks, ..DeepFool::default() }.into()
+    }),
+    // ART 1.20.1 BoundaryAttack (untargeted): from noise, the last point.
+    ("boundary", "art-default", || {
+        Boundary { tries: 100, bisect: false, last: true, ..Boundary::default() }.into()
+    }),
+    // foolbox 3.3.4 BoundaryAttack.
+    ("boundary", "foolbox-default", || {
+        Boundary { steps: 25_000, walk: Walk::Single, adapt: 1.0 / 1.5, ..Boundary::default() }.into()
+    }),
+    // ART 1.20.1 HopSkipJump.
+    ("hopskipjump", "art-default", || {
+        let order = Order::SearchThenStep;
+        HopSkipJump { iterations: 50, gamma: 0.01, tries: 100, order, ..HopSkipJump::default() }.into()
+    }),
+    // foolbox 3.3.4 HopSkipJumpAttack, one sample at a time (its batches share one norm).
+    ("hopskipjump", "foolbox-default", || HopSkipJump { iterations: 64, ..HopSkipJump::default() }.into()),
+    // ART 1.20.1 ZooAttack's settings, without its three bugs: ten steps of one small weight find next to nothing.
+    ("zoo", "art-default", || {
+        Zoo { search_steps: 1, steps: 10, initial_weight: 1e-3, ..Zoo::default() }.into()
     }),
     ("bim", "foolbox-default", || bim(Step::Relative(0.2))),
     ("bim", "torchattacks-default", || bim(Step::Absolute(2.0 / 255.0))),

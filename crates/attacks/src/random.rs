@@ -16,6 +16,10 @@ pub(crate) enum Draw {
     Noise = 3,
     Apgd = 4,
     Fab = 5,
+    Boundary = 6,
+    HopSkipJump = 7,
+    Zoo = 8,
+    Training = 9,
 }
 
 /// The stream of one sample, keyed so that neither batch composition nor order can change it.

@@ -7,7 +7,7 @@ use kernels::Real;
 use serde::{Deserialize, Serialize};
 
 use crate::auto;
-use crate::black::{noise, square};
+use crate::black::{boundary, hop_skip_jump, noise, square, zoo};
 use crate::chunk::Chunk;
 use crate::error::{AttackError, ParseError};
 use crate::geometry::Norm;
@@ -99,6 +99,12 @@ attacks! {
     DeepFool,
     /// Smallest perturbation by projections.
     Fab,
+    /// A walk along the boundary, from decisions.
+    Boundary,
+    /// Steps along the estimated normal of the boundary, from decisions.
+    HopSkipJump,
+    /// Finite differences of the logits.
+    Zoo,
     /// The standard sequence.
     AutoAttack,
 }
@@ -128,7 +134,8 @@ impl Attack {
             Attack::Apgd(a) => a.norm,
             Attack::ApgdTargeted(a) => a.norm,
             Attack::Square(a) => a.norm,
-            Attack::CarliniWagner(_) => Norm::L2,
+            Attack::CarliniWagner(_) | Attack::Boundary(_) | Attack::Zoo(_) => Norm::L2,
+            Attack::HopSkipJump(a) => a.norm,
             Attack::DeepFool(a) => a.norm,
             Attack::Fab(a) => a.norm,
             Attack::AutoAttack(a) => a.norm,
@@ -137,12 +144,32 @@ impl Attack {
 
     /// Whether the attack uses gradients.
     pub fn needs_gradients(&self) -> bool {
-        !matches!(self, Attack::Noise(_) | Attack::Square(_))
+        !self.is_black_box()
+    }
+
+    /// Whether the attack uses logits or decisions alone.
+    pub fn is_black_box(&self) -> bool {
+        matches!(
+            self,
+            Attack::Noise(_)
+                | Attack::Square(_)
+                | Attack::Boundary(_)
+                | Attack::HopSkipJump(_)
+                | Attack::Zoo(_)
+        )
     }
 
     /// Whether the attack looks for the smallest perturbation (one run then answers for every eps).
     pub fn is_minimum_norm(&self) -> bool {
-        matches!(self, Attack::CarliniWagner(_) | Attack::DeepFool(_) | Attack::Fab(_))
+        matches!(
+            self,
+            Attack::CarliniWagner(_)
+                | Attack::DeepFool(_)
+                | Attack::Fab(_)
+                | Attack::Boundary(_)
+                | Attack::HopSkipJump(_)
+                | Attack::Zoo(_)
+        )
     }
 
     /// Checks the parameters against each other; [`crate::run`] does it first.
@@ -192,6 +219,23 @@ impl Attack {
                 .and(finite("eta", a.eta))
                 .and(finite("beta", a.beta))
                 .and(positive("first", a.first)),
+            Attack::Boundary(a) => positive("steps", a.steps)
+                .and(positive("candidates", a.candidates))
+                .and(positive("trials", a.trials))
+                .and(finite("delta", a.delta))
+                .and(finite("epsilon", a.epsilon))
+                .and(self.check("adapt", a.adapt, a.adapt > 0.0 && a.adapt < 1.0, "in (0, 1)")),
+            Attack::HopSkipJump(a) => positive("initial_evals", a.initial_evals)
+                .and(positive("max_evals", a.max_evals))
+                .and(finite("gamma", a.gamma))
+                .and(self.only(&[Norm::Linf, Norm::L2])),
+            Attack::Zoo(a) => positive("search_steps", a.search_steps)
+                .and(positive("steps", a.steps))
+                .and(positive("coordinates", a.coordinates))
+                .and(finite("step", a.step))
+                .and(finite("h", a.h))
+                .and(finite("initial_weight", a.initial_weight))
+                .and(self.check("confidence", a.confidence, a.confidence >= 0.0, "at least 0")),
             Attack::AutoAttack(a) => positive("queries", a.queries).and(self.only(&[Norm::Linf, Norm::L2])),
         }
     }
@@ -234,7 +278,12 @@ impl Attack {
             Attack::Apgd(a) => a.loss,
             Attack::ApgdTargeted(a) => return a.loss.check(classes, true),
             Attack::Square(a) => a.loss,
-            Attack::CarliniWagner(_) | Attack::DeepFool(_) | Attack::Fab(_) => Loss::Margin,
+            Attack::CarliniWagner(_)
+            | Attack::DeepFool(_)
+            | Attack::Fab(_)
+            | Attack::Boundary(_)
+            | Attack::HopSkipJump(_)
+            | Attack::Zoo(_) => Loss::Margin,
             Attack::AutoAttack(a) => {
                 return a.sequence().iter().try_for_each(|part| part.check_classes(classes, targeted));
             }
@@ -257,6 +306,9 @@ impl Attack {
             Attack::CarliniWagner(a) => carlini::attack(a, c),
             Attack::DeepFool(a) => deepfool::attack(a, c),
             Attack::Fab(a) => fab::attack(a, c),
+            Attack::Boundary(a) => boundary::attack(a, c),
+            Attack::HopSkipJump(a) => hop_skip_jump::attack(a, c),
+            Attack::Zoo(a) => zoo::attack(a, c),
             Attack::AutoAttack(a) => auto::attack(a, c),
         }
     }

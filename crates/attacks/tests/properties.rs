@@ -33,6 +33,18 @@ fn panel() -> Vec<Attack> {
         "deepfool(norm=linf, steps=10)",
         "fab(steps=8, restarts=2)",
         "fab(norm=l2, steps=8, targets=2)",
+        "fab(norm=l1, steps=8)",
+        "fgsm(search=0.01)",
+        "deepfool(preset=art-default, steps=10)",
+        "deepfool(preset=torchattacks-default, steps=10)",
+        "pgd(norm=l2, steps=6, restarts=1, start=radial)",
+        "boundary(steps=20, tries=50)",
+        "boundary(preset=art-default, steps=10)",
+        "boundary(preset=foolbox-default, steps=200)",
+        "hopskipjump(iterations=4)",
+        "hopskipjump(norm=linf, iterations=4)",
+        "hopskipjump(preset=art-default, iterations=3)",
+        "zoo(search_steps=2, steps=10, initial_weight=1)",
         "autoattack(queries=30)",
     ]
     .iter()
@@ -136,11 +148,37 @@ fn queries_and_gradients_are_counted_per_sample() {
 }
 
 #[test]
+fn decisions_alone_come_close_to_what_gradients_find() {
+    let (x, y, ids) = Net::new(SHAPE, 12, 5, 3).samples(20, 10);
+    let median = |text: &str| {
+        let out = attack(&text.parse().unwrap(), &x, &y, &ids, &[1e6], 32).remove(0);
+        assert!(out.records.iter().all(|r| r.minimum_norm.is_some()), "{text} leaves samples standing");
+        out.median_norm().unwrap()
+    };
+    let least = median("fab(norm=l2)");
+    for (text, factor) in [
+        ("boundary(steps=400)", 1.15),
+        ("hopskipjump(iterations=40)", 1.4),
+        ("zoo(search_steps=4, steps=200, coordinates=32, initial_weight=0.1)", 1.1),
+    ] {
+        let found = median(text);
+        assert!(found < factor * least && found > 0.99 * least, "{text}: {found}, fab {least}");
+    }
+    // The weak defaults of a library are not ours.
+    assert!(median("boundary(preset=art-default, steps=20)") > median("boundary(steps=20)"));
+}
+
+#[test]
 fn targets_are_reached() {
     let (x, y, ids) = Net::new(SHAPE, 12, 5, 3).samples(30, 9);
     let targets: Vec<u8> = y.iter().map(|y| (y + 1) % 5).collect();
     let samples = Samples::new(&x, &y, &ids).with_targets(&targets);
-    for text in ["pgd(steps=40, restarts=1)", "pgd(steps=40, loss=dlr)", "square(queries=2000, loss=ce)"] {
+    for text in [
+        "pgd(steps=40, restarts=1)",
+        "pgd(steps=40, loss=dlr)",
+        "square(queries=2000, loss=ce)",
+        "zoo(steps=200, search_steps=3, initial_weight=1)",
+    ] {
         let mut net = Net::new(SHAPE, 12, 5, 3);
         let (attack, access) = (text.parse().unwrap(), Access::White(&mut net));
         let options = &mut Options::default();

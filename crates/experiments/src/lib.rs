@@ -5,6 +5,7 @@
 //! stands behind [`pipeline::Engine`].
 #![forbid(unsafe_code)]
 pub mod deployed;
+pub mod examples;
 pub mod interval;
 pub mod pipeline;
 pub mod progress;
@@ -12,6 +13,7 @@ pub mod recipe;
 pub mod report;
 pub mod results;
 pub mod stage;
+pub mod waveform;
 
 mod error;
 

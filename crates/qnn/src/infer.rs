@@ -18,6 +18,7 @@ const BUCKETS: [usize; 4] = [1, 8, 32, 128];
 pub struct Predictor {
     model: Model,
     codes: bool,
+    leak: f64,
     compiled: [Option<Compiled>; BUCKETS.len()],
 }
 
@@ -50,13 +51,35 @@ impl Predictor {
     /// Compiles nothing yet: graphs are built on first use of a batch size.
     pub fn new(model: &Model) -> Result<Self, QnnError> {
         model.validate()?;
-        Ok(Self { model: model.clone(), codes: false, compiled: [const { None }; BUCKETS.len()] })
+        Ok(Self { model: model.clone(), codes: false, leak: 0.0, compiled: [const { None }; BUCKETS.len()] })
     }
 
     /// As [`Self::new`] for inputs on the network's 8-bit grid only (others are rounded to it): the first layer, too,
     /// runs on integers, as it does deployed.
     pub fn for_codes(model: &Model) -> Result<Self, QnnError> {
         Ok(Self { codes: true, ..Self::new(model)? })
+    }
+
+    /// As [`Self::new`], with activation quantizers whose surrogate derivative is at least `leak`: 1 passes every gradient,
+    /// 0 is what [`Self::new`] does. Logits are the same.
+    pub fn leaking(model: &Model, leak: f64) -> Result<Self, QnnError> {
+        Ok(Self { leak, ..Self::new(model)? })
+    }
+
+    /// Takes the parameters of another model of the same network and keeps what is compiled.
+    ///
+    /// # Errors
+    /// If the networks differ.
+    pub fn replace(&mut self, model: &Model) -> Result<(), QnnError> {
+        if model.network != self.model.network {
+            return Err(QnnError::Config("a predictor takes parameters of its own network only".into()));
+        }
+        self.model.params.clone_from(&model.params);
+        for c in self.compiled.iter_mut().flatten() {
+            let inputs = Inputs { model: &self.model, x: &c.x, cotangent: &c.cotangent };
+            c.exec.prepare(&inputs)?;
+        }
+        Ok(())
     }
 
     /// The model.
@@ -107,7 +130,8 @@ impl Predictor {
             let bucket = BUCKETS.iter().position(|b| *b >= left).unwrap_or(BUCKETS.len() - 1);
             let count = left.min(BUCKETS[bucket]);
             if self.compiled[bucket].is_none() {
-                self.compiled[bucket] = Some(Compiled::new(&self.model, BUCKETS[bucket], self.codes)?);
+                self.compiled[bucket] =
+                    Some(Compiled::new(&self.model, BUCKETS[bucket], self.codes, self.leak)?);
             }
             let c = self.compiled[bucket].as_mut().expect("just compiled");
             c.x[..count * d].copy_from_slice(&x[at * d..(at + count) * d]);
@@ -130,7 +154,7 @@ impl Predictor {
 }
 
 impl Compiled {
-    fn new(model: &Model, batch: usize, codes: bool) -> Result<Self, QnnError> {
+    fn new(model: &Model, batch: usize, codes: bool, leak: f64) -> Result<Self, QnnError> {
         let net = &model.network;
         let mut graph = Graph::default();
         let input = graph.input(&[batch, net.input[0], net.input[1], net.input[2]]);
@@ -138,6 +162,9 @@ impl Compiled {
             graph.declare_codes(input, net.grid.scale, net.grid.zero_point);
         }
         let forward = Forward::build(&mut graph, model, input, Phase::Inference, Statistics::Moving)?;
+        if leak > 0.0 {
+            graph.leak_activations(leak);
+        }
         let logits = forward.logits;
         let cotangent = graph.input(&[batch, net.classes]);
         let shape = graph.shape(input).to_vec();

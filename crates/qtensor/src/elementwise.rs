@@ -61,6 +61,8 @@ pub struct Elementwise {
     /// Weight of the quantized value, and of the stand-in's derivative.
     noise: f64,
     slope: f64,
+    /// Least first derivative, also where the stand-in is flat; for attacks, never in training.
+    leak: f64,
     /// Values end here even if the codes go on (relu_upper_bound off the grid).
     ceiling: f64,
     /// Codes per step in training: 2 when stochastic rounding works in half steps.
@@ -69,7 +71,18 @@ pub struct Elementwise {
 
 impl Elementwise {
     pub(crate) fn new(map: Map, step: f64, lo: i32, hi: i32, stand_in: StandIn) -> Self {
-        Elementwise { map, step, lo, hi, stand_in, noise: 1.0, slope: 1.0, ceiling: f64::INFINITY, halves: 1 }
+        Elementwise {
+            map,
+            step,
+            lo,
+            hi,
+            stand_in,
+            noise: 1.0,
+            slope: 1.0,
+            leak: 0.0,
+            ceiling: f64::INFINITY,
+            halves: 1,
+        }
     }
 
     pub(crate) fn mixed(mut self, noise: f64, use_ste: bool) -> Self {
@@ -80,6 +93,13 @@ impl Elementwise {
 
     pub(crate) fn ceiling(mut self, ceiling: f64) -> Self {
         self.ceiling = ceiling;
+        self
+    }
+
+    /// The same quantizer whose first derivative is at least `leak`: 1 passes every gradient (the identity), a tenth leaks
+    /// where the stand-in is flat. What attacks compare surrogates with.
+    pub fn leaking(mut self, leak: f64) -> Self {
+        self.leak = leak;
         self
     }
 
@@ -262,12 +282,16 @@ impl Elementwise {
     #[inline]
     pub fn surrogate<T: Real>(&self, x: T, order: u32) -> T {
         let d = self.stand_in.derivative(x, order);
+        if order == 1 && self.leak > 0.0 {
+            let (d, leak) = (d * T::from_f64(self.slope), T::from_f64(self.leak));
+            return if d > leak { d } else { leak };
+        }
         if order == 0 || self.slope == 1.0 { d } else { d * T::from_f64(self.slope) }
     }
 
     /// True if the first derivative is 1 everywhere.
     pub fn surrogate_is_identity(&self) -> bool {
-        self.stand_in == StandIn::Identity && self.slope == 1.0
+        self.stand_in == StandIn::Identity && self.slope == 1.0 && self.leak <= 1.0
     }
 
     /// True if every second derivative is zero.
@@ -281,7 +305,7 @@ impl Elementwise {
     /// First derivatives of a slice; the shorter length counts.
     pub fn slopes<T: Real>(&self, x: &[T], out: &mut [T]) {
         match self.stand_in {
-            StandIn::Relu { slope, cap } => {
+            StandIn::Relu { slope, cap } if self.leak == 0.0 => {
                 let (cap, at_zero) = (T::from_f64(cap), T::from_f64(slope * self.slope));
                 let one = T::from_f64(self.slope);
                 for (out, &x) in out.iter_mut().zip(x) {

@@ -21,6 +21,10 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Accuracy of a model file on a task's data
     Eval(EvalArgs),
+    /// Attack a model file on a task's test samples, and keep the examples
+    Attack(AttackArgs),
+    /// Check kept adversarial examples against a model: norm, box, label, prediction
+    VerifyAdversarial(VerifyAdversarialArgs),
     /// Shapes, parameters, bits, MACs, edges' data types and quantization statistics of a model or network
     Summary(SummaryArgs),
     /// Make the report again from results.jsonl
@@ -128,6 +132,74 @@ pub(crate) struct EvalArgs {
     /// Folder with the datasets; then $TERNION_DATA and the user's cache are searched
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The first test samples are attacked. Sizes are in units of the network's input: 1/255 for images in [0, 1], standard
+/// deviations for standardised MFCC, codes for networks that take raw 0 to 255.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ternion attack model.qnn --eps 2/255                           PGD with the strong defaults
+  ternion attack model.qnn --attack autoattack --eps 1/255 4/255 --samples 1000
+  ternion attack model.qnn --attack 'square(queries=5000)' --integer --eps 2/255   the deployed integer program
+  ternion attack --network resnet8 --weights resnet8.safetensors --raw --attack autoattack --eps 1
+  ternion attack model.qnn --eps 2/255 --out adv.npz             8-bit examples for verify-adversarial
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub(crate) struct AttackArgs {
+    /// Model file: our own, or a safetensors export of ours
+    #[arg(required_unless_present = "network")]
+    pub(crate) model: Option<PathBuf>,
+    /// Network of the zoo for weights of another origin
+    #[arg(long, value_name = "NAME", requires = "weights", conflicts_with = "model")]
+    pub(crate) network: Option<String>,
+    /// Weights of that network as safetensors, in Keras or our layouts
+    #[arg(long, value_name = "FILE", requires = "network")]
+    pub(crate) weights: Option<PathBuf>,
+    /// That network takes codes 0 to 255 as they are
+    #[arg(long, requires = "network")]
+    pub(crate) raw: bool,
+    /// Attack in text form
+    #[arg(long, default_value = "pgd")]
+    pub(crate) attack: String,
+    /// Perturbation sizes such as 2/255 or 0.1
+    #[arg(long, required = true, num_args = 1.., value_name = "SIZE")]
+    pub(crate) eps: Vec<experiments::recipe::Eps>,
+    /// Task by name
+    #[arg(long, default_value = "cifar10")]
+    pub(crate) task: String,
+    /// Folder with the datasets; then $TERNION_DATA and the user's cache are searched
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Test samples
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) samples: usize,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Attack the deployed integer program instead of the trained network
+    #[arg(long)]
+    pub(crate) integer: bool,
+    /// Audit the robustness at the first size as well
+    #[arg(long)]
+    pub(crate) audit: bool,
+    /// Keep the examples of the last size as 8-bit npz
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// As JSON lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyAdversarialArgs {
+    /// Examples kept by `ternion attack --out`
+    pub(crate) file: PathBuf,
+    /// Model file: our own, or a safetensors export of ours
+    pub(crate) model: PathBuf,
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,

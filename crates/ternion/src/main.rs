@@ -42,6 +42,8 @@ fn main() -> ExitCode {
         Command::Summary(args) => commands::summary::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Data(args) => commands::data::run(&args),
+        Command::Attack(args) => commands::attack::run(&args),
+        Command::VerifyAdversarial(args) => commands::verify_adversarial::run(&args),
         Command::Analyze(args) => commands::analyze::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Validate(args) => commands::validate::run(&args),

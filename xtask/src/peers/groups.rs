@@ -18,6 +18,8 @@ pub(super) const GROUPS: &[Group] = &[
         scripts: &["onnxruntime_kernels.py", "litert_kernels.py"], requirements: "kernels.txt" },
     Group { name: "deploy", about: "inference of whole networks with 8-bit activations, batch 1", ours: "peers_deploy",
         scripts: &["litert_deploy.py"], requirements: "deploy.txt" },
+    Group { name: "attacks", about: "PGD and Square on MLPerf Tiny's ResNet", ours: "peers_attacks",
+        scripts: &["torch_attacks.py"], requirements: "attacks.txt" },
 ];
 
 #[cfg(test)]

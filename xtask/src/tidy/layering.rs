@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("datasets", &[]),
     ("experiments", &["attacks", "jacreg", "deploy", "datasets", "qnn", "qtensor"]),
     ("ternion", &["experiments", "attacks", "jacreg", "deploy", "datasets", "qnn", "qtensor", "kernels"]),
-    ("benches", &["attacks", "jacreg", "deploy", "datasets", "qnn", "qtensor", "kernels"]),
+    ("benches", &["experiments", "attacks", "jacreg", "deploy", "datasets", "qnn", "qtensor", "kernels"]),
     ("xtask", &[]),
 ];
 

@@ -16,6 +16,8 @@ words! {
         ZeroGradient = "zero_gradient",
         /// Share of correct samples where the margin has a gradient and the loss has none.
         Saturation = "saturation",
+        /// Median difference of the two largest logits of correct samples: beyond 88 the softmax of f32 saturates to 0 and 1.
+        LogitScale = "logit_scale",
         /// 1 when only logits could be used.
         GradientAccess = "gradient_access",
         /// Share of correct samples an iterative attack from the clean point never moved.
@@ -28,6 +30,8 @@ words! {
         RandomNoise = "random_noise",
         /// Share broken by the surrogate's examples and not by the model's own gradients.
         Transfer = "transfer",
+        /// Share broken through the surrogate's gradients and not through the model's own.
+        Surrogates = "surrogates",
         /// Share broken by losses that cannot saturate and not by the audited loss.
         LossChoice = "loss_choice",
         /// Share surviving an attack that may use the whole input box.
@@ -47,7 +51,11 @@ impl Check {
     /// What failing means.
     pub fn weight(self) -> Weight {
         match self {
-            Check::GradientAccess | Check::Monotone | Check::MoreSteps | Check::Restarts => Weight::Doubt,
+            Check::GradientAccess
+            | Check::LogitScale
+            | Check::Monotone
+            | Check::MoreSteps
+            | Check::Restarts => Weight::Doubt,
             _ => Weight::Masking,
         }
     }
@@ -68,6 +76,9 @@ impl Check {
             Check::Saturation => {
                 "use loss=log_odds or loss=dlr, or rescale the logits (the `Rescaled` wrapper)"
             }
+            Check::LogitScale => {
+                "divide the logits by a temperature (`Rescaled::hessian_scaled`), or use loss=log_odds"
+            }
             Check::GradientAccess => "audit again with gradients, or with a differentiable surrogate",
             Check::FrozenIterates => "use a random start, another surrogate gradient, and square",
             Check::SingleStep => {
@@ -80,6 +91,9 @@ impl Check {
                 "check the box, the input scaling and the labels: no attack may be weaker than noise"
             }
             Check::Transfer => "report the transfer number, and attack through the surrogate's gradients",
+            Check::Surrogates => {
+                "attack through this surrogate as well (`Bpda`, `Passing`), and keep the worst case of both"
+            }
             Check::LossChoice => "report the attack with loss=log_odds or loss=dlr",
             Check::Unbounded => {
                 "check the attack on an undefended model: with the whole box it must always succeed"
@@ -109,6 +123,7 @@ impl Check {
                     "the loss has no gradient on {percent:.1} % of the correct samples although the margin has one"
                 )
             }
+            Check::LogitScale => format!("the two largest logits are {number:.2} apart in the median"),
             Check::GradientAccess if number > 0.0 => {
                 "only logits were available: no check of gradients ran".into()
             }
@@ -123,6 +138,9 @@ impl Check {
             Check::RandomNoise => format!("random noise breaks {percent:.1} % that no attack breaks"),
             Check::Transfer => {
                 format!("examples of the surrogate break {percent:.1} % that white-box attacks do not")
+            }
+            Check::Surrogates => {
+                format!("other surrogate gradients break {percent:.1} % that the model's own do not")
             }
             Check::LossChoice => {
                 format!("losses that cannot saturate break {percent:.1} % that the audited loss does not")

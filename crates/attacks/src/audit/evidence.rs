@@ -8,11 +8,12 @@ use super::{AuditOptions, Check, Finding};
 use crate::error::AttackError;
 use crate::geometry::{InputBox, Norm};
 use crate::loss::Loss;
-use crate::model::Access;
+use crate::model::{Access, Differentiable};
 use crate::outcome::Outcome;
 use crate::run::{Options, Samples, run};
 use crate::spec::{Apgd, Attack, Bim, Fgsm, Keep, Noise, Pgd, Square, Step};
 use crate::stats::Rate;
+use crate::surrogate::Bpda;
 
 /// Which samples an attack broke.
 type Broken = Vec<bool>;
@@ -29,6 +30,8 @@ pub(super) struct Evidence {
     black: Broken,
     gradients: Option<Gradients>,
     transfer: Option<Broken>,
+    /// Broken by the model's logits with the surrogate's gradients.
+    surrogates: Option<Broken>,
     /// Worst case of the outcomes given; `None` when none matches.
     claimed: Option<Broken>,
 }
@@ -98,12 +101,22 @@ impl Evidence {
             None => None,
             Some(_) => Some(Gradients::gather(&mut runner)?),
         };
-        let transfer = match surrogate {
-            None => None,
-            Some(surrogate) => Some(transferred(&mut runner, surrogate)?),
+        let (mut transfer, mut surrogates) = (None, None);
+        if let Some(mut surrogate) = surrogate {
+            transfer = Some(transferred(&mut runner, surrogate.reborrow())?);
+            if let Some(gradients) = surrogate.differentiable() {
+                surrogates = Some(through(&mut runner, gradients)?);
+            }
+        }
+        let mut evidence = Self {
+            correct,
+            noise: broken(&noise[0]),
+            black: Vec::new(),
+            gradients,
+            transfer,
+            surrogates,
+            claimed: None,
         };
-        let mut evidence =
-            Self { correct, noise: broken(&noise[0]), black: Vec::new(), gradients, transfer, claimed: None };
         for outcome in outcomes.iter().filter(|o| o.norm == norm && o.eps == options.eps && !o.targeted) {
             let given = aligned(outcome, samples.ids);
             union(evidence.claimed.get_or_insert_with(|| vec![false; given.len()]), &given);
@@ -129,8 +142,8 @@ impl Evidence {
         if let Some(g) = &self.gradients {
             union(&mut worst, &g.all);
         }
-        if let Some(transfer) = &self.transfer {
-            union(&mut worst, transfer);
+        for part in [&self.transfer, &self.surrogates].into_iter().flatten() {
+            union(&mut worst, part);
         }
         worst
     }
@@ -161,6 +174,9 @@ impl Evidence {
                 Check::Restarts
                     .finding(share(g.late.iter().filter(|b| **b).count()), UNFINISHED.max(share(1))),
             );
+            if let Some(surrogates) = &self.surrogates {
+                out.push(Check::Surrogates.finding(only(surrogates, &g.all), UNFINISHED.max(share(1))));
+            }
             if let Some(transfer) = &self.transfer {
                 out.push(Check::Transfer.finding(only(transfer, &g.all), luck));
             }
@@ -214,6 +230,19 @@ impl Gradients {
         }
         Ok(Self { single, frozen, late, iterated, more_steps, unsaturated, all, unbounded, curve: counts })
     }
+}
+
+/// Which samples an iterated attack breaks that asks the model for logits and the surrogate for gradients.
+fn through<T: Real>(
+    r: &mut Runner<'_, '_, '_, T>,
+    surrogate: &mut dyn Differentiable<T>,
+) -> Result<Broken, AttackError> {
+    let AuditOptions { norm, steps, eps, seed, batch, .. } = *r.options;
+    let attack = Apgd { norm, loss: Loss::LogOdds, steps: 2 * steps, ..Apgd::default() };
+    let mut both = Bpda::new(r.model.classifier(), surrogate);
+    let mut options = Options { batch, ..Options::default() };
+    let access = Access::White(&mut both);
+    Ok(broken(&run(&attack.into(), access, r.samples, &[eps], r.bounds, seed, &mut options)?[0]))
 }
 
 /// Which samples the surrogate's adversarial examples break on the audited model.

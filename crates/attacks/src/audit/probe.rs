@@ -14,6 +14,8 @@ use crate::run::Samples;
 const PASSES: usize = 5;
 /// Distance of unit-length logits that counts as random (auto-attack's number).
 const RANDOM: f64 = 1e-4;
+/// Logits farther apart than this leave nothing of the smaller one's probability in f32.
+const SATURATED: f64 = 88.0;
 /// Share of samples without gradient that is still an accident.
 const FEW: f64 = 0.02;
 
@@ -24,6 +26,7 @@ pub(super) struct Probe {
     probabilities: usize,
     spread: f64,
     non_finite: usize,
+    gap: f64,
     /// Correct samples without margin gradient, and those with one whose loss has none; `None` without gradients.
     dead: Option<(usize, usize)>,
 }
@@ -65,6 +68,11 @@ impl Probe {
             probabilities: rows().filter(|z| is_distribution(z)).count(),
             spread,
             non_finite: finite.iter().filter(|f| !**f).count(),
+            gap: crate::stats::median(correct.iter().map(|&i| {
+                let goal = Goal::Untargeted { label: samples.labels[i] };
+                -Loss::Margin.value(&logits[i * k..(i + 1) * k], goal)
+            }))
+            .unwrap_or(0.0),
             dead,
         })
     }
@@ -75,6 +83,7 @@ impl Probe {
             Check::Probabilities.finding(share(self.probabilities, self.total), 0.5),
             Check::Randomness.finding(self.spread, RANDOM),
             Check::NonFinite.finding(share(self.non_finite, self.total), 0.0),
+            Check::LogitScale.finding(self.gap, SATURATED),
             Check::GradientAccess.finding(if self.dead.is_some() { 0.0 } else { 1.0 }, 0.0),
         ];
         if let Some((zero, saturated)) = self.dead {

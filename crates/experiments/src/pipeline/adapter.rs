@@ -1,8 +1,9 @@
-//! Seams between the libraries: a dataset as training samples, a trained network as something to attack.
-use attacks::{Classifier, Differentiable, ModelError};
+//! Seams between the libraries: a dataset as training samples, an integer program as something to attack.
+use attacks::{Classifier, ModelError};
 use datasets::{Augmentation, Dataset, Part};
+use deploy::Engine;
+use qnn::QnnError;
 use qnn::train::Samples;
-use qnn::{Predictor, QnnError};
 
 /// One split of a dataset as `qnn` sees it.
 pub(super) struct SplitSamples<'a> {
@@ -24,54 +25,38 @@ impl Samples for SplitSamples<'_> {
     }
 }
 
-/// Largest number of samples for which [`Predictor`] asks for its cotangent once.
-const BATCH: usize = 128;
-
-/// A trained network in its inference phase, with gradients through its surrogates.
+/// A deployed integer program as a classifier: inputs are rounded to its 8-bit grid, as a sensor would deliver them, so
+/// whatever an attack finds was found on codes. It gives logits only.
 #[derive(Debug)]
-pub(super) struct Attackable(pub(super) Predictor);
+pub struct IntegerProgram {
+    engine: Engine,
+    codes: Vec<u8>,
+}
 
-impl Classifier for Attackable {
-    fn input_len(&self) -> usize {
-        self.0.input_len()
-    }
-
-    fn classes(&self) -> usize {
-        self.0.model().network.classes
-    }
-
-    fn input_shape(&self) -> [usize; 3] {
-        self.0.model().network.input
-    }
-
-    fn logits(&mut self, x: &[f32], out: &mut [f32]) -> Result<(), ModelError> {
-        self.0.logits(x, out).map_err(ModelError::new)
+impl IntegerProgram {
+    /// The program that `engine` runs.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, codes: Vec::new() }
     }
 }
 
-impl Differentiable for Attackable {
-    fn logits_vjp(
-        &mut self,
-        x: &[f32],
-        cotangent: &mut dyn FnMut(&[f32], &mut [f32]),
-        logits: &mut [f32],
-        grad: &mut [f32],
-    ) -> Result<(), ModelError> {
-        let (d, k) = (self.input_len(), self.classes());
-        if x.len() <= BATCH * d {
-            return self.0.logits_vjp(x, cotangent, logits, grad).map_err(ModelError::new);
-        }
-        // The caller's closure must see all rows at once, the predictor works in batches: forward first, then again.
-        self.0.logits(x, logits).map_err(ModelError::new)?;
-        let mut cotangents = vec![0.0; logits.len()];
-        cotangent(logits, &mut cotangents);
-        let rows = x.chunks(BATCH * d).zip(grad.chunks_mut(BATCH * d));
-        let outputs = logits.chunks_mut(BATCH * k).zip(cotangents.chunks(BATCH * k));
-        for ((x, grad), (logits, given)) in rows.zip(outputs) {
-            self.0
-                .logits_vjp(x, &mut |_, out| out.copy_from_slice(given), logits, grad)
-                .map_err(ModelError::new)?;
-        }
-        Ok(())
+impl Classifier for IntegerProgram {
+    fn input_len(&self) -> usize {
+        self.engine.program().input_len()
+    }
+
+    fn classes(&self) -> usize {
+        self.engine.program().classes
+    }
+
+    fn input_shape(&self) -> [usize; 3] {
+        self.engine.program().input
+    }
+
+    fn logits(&mut self, x: &[f32], out: &mut [f32]) -> Result<(), ModelError> {
+        self.codes.resize(x.len(), 0);
+        self.engine.input_codes(x, &mut self.codes).map_err(ModelError::new)?;
+        let n = x.len() / self.input_len().max(1);
+        self.engine.logits_f32(&self.codes, n, out).map_err(ModelError::new)
     }
 }

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use attacks::audit::{AuditOptions, Verdict, audit};
-use attacks::{Access, Attack, InputBox, Norm, Options, Outcome as AttackOutcome, Record, Samples};
+use attacks::{
+    Access, Attack, InputBox, Network as AttackedNetwork, Norm, Options, Outcome as AttackOutcome, Passing,
+    Record, Samples,
+};
 use datasets::{DataError, DataSearch, Dataset, Origin, Part, Task};
 use qnn::{InputGrid, Model, Network, Predictor, argmax, zoo};
 
-use super::adapter::Attackable;
 use super::sensitivity::BITS_FILE;
 use super::training::{by_sensitivity, fit};
 use super::{
@@ -26,7 +28,7 @@ const BATCH: usize = 128;
 pub struct Pipeline {
     search: DataSearch,
     data: RefCell<Vec<(Task, Rc<Dataset>)>>,
-    model: RefCell<Option<(PathBuf, Attackable)>>,
+    model: RefCell<Option<(PathBuf, AttackedNetwork)>>,
 }
 
 impl Pipeline {
@@ -67,14 +69,14 @@ impl Pipeline {
     fn with_model<T>(
         &self,
         path: &Path,
-        work: impl FnOnce(&mut Attackable) -> Result<T, StudyError>,
+        work: impl FnOnce(&mut AttackedNetwork) -> Result<T, StudyError>,
     ) -> Result<T, StudyError> {
         let mut kept = self.model.borrow_mut();
         if kept.as_ref().is_none_or(|(known, _)| known != path) {
             let context = || StudyError::work(format!("reading {}", path.display()));
             let model = Model::load(path).map_err(context())?;
             let predictor = Predictor::new(&model).map_err(context())?;
-            *kept = Some((path.to_owned(), Attackable(predictor)));
+            *kept = Some((path.to_owned(), AttackedNetwork(predictor)));
         }
         match kept.as_mut() {
             Some((_, model)) => work(model),
@@ -313,9 +315,20 @@ impl Engine for Pipeline {
             ..job.recipe.evaluate.audit_options()
         };
         let outcomes: Vec<AttackOutcome> = evidence.iter().flat_map(|e| outcomes_of(e, job.seed)).collect();
+        // Other gradients of the same network: what its own surrogates clip passes here.
+        let weights = Model::load(model).map_err(StudyError::work(format!("reading {}", model.display())))?;
+        let mut other =
+            AttackedNetwork::new(&weights, Passing::Identity).map_err(StudyError::work("surrogate"))?;
         let report = self.with_model(model, |network| {
-            audit(Access::White(network), None, &selected.samples(), &bounds, &outcomes, &options)
-                .map_err(StudyError::work(format!("audit of {}", job.recipe.name)))
+            audit(
+                Access::White(network),
+                Some(Access::White(&mut other)),
+                &selected.samples(),
+                &bounds,
+                &outcomes,
+                &options,
+            )
+            .map_err(StudyError::work(format!("audit of {}", job.recipe.name)))
         })?;
         let finding = |f: &attacks::audit::Finding| Finding {
             check: f.check.to_string(),

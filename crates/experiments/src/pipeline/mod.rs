@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::StudyError;
 use crate::recipe::{AttackPart, Recipe};
 
+pub use adapter::IntegerProgram;
 pub use engine::Pipeline;
 
 /// What a dataset is, without its samples.

@@ -6,12 +6,11 @@
 //! between the least and the most sensitive layer.
 use std::path::Path;
 
-use attacks::{Access, Attack, Fgsm, Options, Samples};
+use attacks::{Access, Attack, Fgsm, Network, Options, Samples};
 use datasets::Dataset;
 use qnn::graph::{Executor, Graph, Leaves, NodeId, RunKey};
 use qnn::{Forward, LayerOp, Model, Phase, Predictor, QnnError, Statistics};
 
-use super::adapter::Attackable;
 use super::engine::{Selected, bounds};
 use crate::error::StudyError;
 use crate::recipe::{BitRule, SensitivityPart};
@@ -36,7 +35,7 @@ pub(super) fn choose_bits(
     work: &Path,
 ) -> Result<Vec<u32>, StudyError> {
     let context = || StudyError::work("adversarial noise sensitivity");
-    let mut network = Attackable(Predictor::new(model).map_err(context())?);
+    let mut network = Network(Predictor::new(model).map_err(context())?);
     let mut options = Options {
         batch: BATCH,
         keep_adversarial: true,

@@ -44,6 +44,10 @@ pub(super) fn fit(
     let penalty = |p: &jacreg::JacobianPenalty| Box::new(p.clone()) as Box<dyn Penalty>;
     let penalties = recipe.jacobian.iter().map(penalty).collect();
     let mut trainer = Trainer::new(model, config, penalties).map_err(context())?;
+    if let Some(part) = &recipe.adversarial {
+        let adversary = part.settings().adversary().map_err(context())?;
+        trainer = trainer.adversarial(adversary).map_err(context())?;
+    }
     let set = |part, augmentation| SplitSamples { data, part, augmentation, seed: job.seed };
     let samples = set(Part::Train, recipe.augmentation);
     let held_out = set(Part::Validation, Augmentation::NONE);

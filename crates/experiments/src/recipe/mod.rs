@@ -14,6 +14,7 @@ use std::fmt;
 
 use attacks::Attack;
 use attacks::audit::AuditOptions;
+use attacks::training::{AdversarialTraining, Method};
 use datasets::{Augmentation, Task};
 use jacreg::JacobianPenalty;
 use qnn::train::{Optimizer, Schedule};
@@ -81,6 +82,9 @@ pub struct Recipe {
     /// Jacobian penalties added to the loss; none by default.
     #[serde(default)]
     pub jacobian: Vec<JacobianPenalty>,
+    /// Adversarial training; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adversarial: Option<AdversarialPart>,
     /// Optimiser and its constants.
     pub optimizer: Optimizer,
     /// Length of training and learning rate.
@@ -191,6 +195,42 @@ impl NetworkPart {
             Twin::StochasticBinary => "stochastic binary",
             Twin::EightBit => "8-bit",
             Twin::Float => "float",
+        }
+    }
+}
+
+/// `[adversarial]`: what samples are moved by while training. Whatever is left out is as its authors had it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdversarialPart {
+    /// `pgd`, `fgsm_rs` or `trades`.
+    pub method: Method,
+    /// Radius of the L-infinity ball, in units of the network's input.
+    pub eps: Eps,
+    /// Steps of the attack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// Length of a step as a share of eps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
+    /// Weight of TRADES' divergence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta: Option<f64>,
+    /// Training steps between two checks of `fgsm_rs` for catastrophic overfitting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_every: Option<u64>,
+}
+
+impl AdversarialPart {
+    /// The settings with the authors' defaults.
+    pub fn settings(&self) -> AdversarialTraining {
+        let default = AdversarialTraining::new(self.method, self.eps.value() as f32);
+        AdversarialTraining {
+            steps: self.steps.unwrap_or(default.steps),
+            step: self.step.unwrap_or(default.step),
+            beta: self.beta.unwrap_or(default.beta),
+            check_every: self.check_every.unwrap_or(default.check_every),
+            ..default
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn validate(recipe: &Recipe) -> Result<(), Fault> {
     network(recipe)?;
     schedule(recipe)?;
     jacobian(recipe)?;
+    adversarial(recipe)?;
     attacks(recipe)
 }
 
@@ -84,6 +85,11 @@ fn jacobian(recipe: &Recipe) -> Result<(), Fault> {
         })?;
     }
     Ok(())
+}
+
+fn adversarial(recipe: &Recipe) -> Result<(), Fault> {
+    let Some(part) = &recipe.adversarial else { return Ok(()) };
+    part.settings().adversary().map(drop).map_err(|e| ("adversarial".to_owned(), e.to_string()))
 }
 
 fn attacks(recipe: &Recipe) -> Result<(), Fault> {

@@ -34,8 +34,9 @@ pub(crate) fn gather(
     }
     let mut rows = Vec::new();
     let clean_expected = unit.clean_selection().len();
-    let (samples, correct) = clean.map_or((0, 0), |c| (c.samples, c.correct));
-    let row = Row { clean_correct: correct, ..template.clone() };
+    let (samples, correct, per_class) =
+        clean.map_or((0, 0, Vec::new()), |c| (c.samples, c.correct, c.per_class));
+    let row = Row { clean_correct: correct, per_class, ..template.clone() };
     rows.push(counted(row, samples, clean_expected, correct));
     if let Some(deployed) = deployed.filter(|d| d.integer) {
         let row = Row { measure: Measure::Deployed, clean_correct: deployed.correct, ..template.clone() };
@@ -64,11 +65,27 @@ pub(crate) fn gather(
             let queries: Vec<f64> =
                 records.iter().filter_map(|r| r.outcomes.get(i)).map(|o| o.queries as f64).collect();
             (row.queries_median, row.queries_mean) = (median(&queries), mean(&queries));
+            let broken = records.iter().filter(|r| r.predicted == r.label && !r.robust(i));
+            let norms: Vec<f64> = broken.filter_map(|r| r.outcomes.get(i)).map(|o| o.distance).collect();
+            row.norm_median = median(&norms);
+            row.per_class = by_class(&records, i, unit.data.classes.len());
             row.clean_correct = records.iter().filter(|r| r.predicted == r.label).count();
             rows.push(counted(row, records.len(), selection.len(), robust(&records, i)));
         }
     }
     Ok(rows)
+}
+
+/// Robust samples and samples of each class.
+fn by_class(records: &[SampleRecord], size: usize, classes: usize) -> Vec<[usize; 2]> {
+    let mut counts = vec![[0, 0]; classes];
+    for record in records {
+        if let Some([robust, total]) = counts.get_mut(usize::from(record.label)) {
+            *total += 1;
+            *robust += usize::from(record.robust(size));
+        }
+    }
+    counts
 }
 
 fn robust(records: &[SampleRecord], size: usize) -> usize {
@@ -126,6 +143,8 @@ fn template(unit: &Unit, profile: Profile, audit: Option<AuditReport>, deployed:
         hi: None,
         queries_median: None,
         queries_mean: None,
+        norm_median: None,
+        per_class: Vec::new(),
         audit,
         footprint: deployed.map(|d| Footprint {
             flash: d.flash,

@@ -110,6 +110,12 @@ pub struct Row {
     pub queries_median: Option<f64>,
     /// Mean forward passes per sample.
     pub queries_mean: Option<f64>,
+    /// Median size of the perturbations that succeeded, in the attack's norm.
+    #[serde(default)]
+    pub norm_median: Option<f64>,
+    /// Per class: samples classified correctly (under the attack, if there is one) and samples.
+    #[serde(default)]
+    pub per_class: Vec<[usize; 2]>,
     /// The audit of this network's robustness.
     pub audit: Option<AuditReport>,
     /// Size of what ships.

@@ -32,6 +32,12 @@ impl<'a> Estimate<'a> {
         let epochs = f64::from(self.recipe.schedule.epochs);
         let every = self.recipe.jacobian.iter().map(|term| term.every as f64).reduce(f64::min);
         let factor = every.map_or(1.0, |every| 1.0 + (JACOBIAN_FACTOR - 1.0) / every);
+        // A step of the adversary is a forward and an input gradient, two thirds of a training step; TRADES trains on both.
+        let adversary = self.recipe.adversarial.as_ref().map_or(0.0, |part| {
+            let both = if part.method == attacks::training::Method::Trades { 1.0 } else { 0.0 };
+            part.settings().steps as f64 * 2.0 / 3.0 + both
+        });
+        let factor = factor + adversary;
         samples as f64 * epochs * self.macs * STEP_PASSES * factor / (TRAIN_RATE * self.threads)
     }
 

@@ -163,13 +163,17 @@ fn unit(
     let data = &unit.data;
     let data_key = add(Stage::Data, None, json!({"data": data.name, "checksum": data.checksum}), 0.0)?;
     let train_samples = dataset.train_samples.map_or(data.counts[0], |n| n.min(data.counts[0]));
-    let train_inputs = json!({
+    let mut train_inputs = json!({
         "data": data_key, "train_samples": train_samples,
         "validation_samples": dataset.validation_samples, "network": unit.network.description,
         "sensitivity": recipe.network.sensitivity,
         "jacobian": recipe.jacobian, "optimizer": recipe.optimizer, "schedule": recipe.schedule,
         "augmentation": recipe.augmentation, "seed": seed,
     });
+    if let Some(adversarial) = &recipe.adversarial {
+        // Only where there is one, so that other results keep their keys.
+        train_inputs["adversarial"] = json!(adversarial);
+    }
     let train = add(Stage::Train, None, train_inputs, estimate.train(train_samples))?;
     let clean = unit.clean_selection();
     let clean_inputs = json!({"train": train, "samples": digest_ids(&clean)});

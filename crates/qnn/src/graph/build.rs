@@ -24,6 +24,16 @@ impl Graph {
         self.input_grids.insert(slot, (step, zero_point));
     }
 
+    /// Gives every activation quantizer built so far a surrogate derivative of at least `leak`; gradients taken from here on
+    /// see it.
+    pub(crate) fn leak_activations(&mut self, leak: f64) {
+        for node in &mut self.nodes {
+            if let Op::Activation(Nonlinearity::Quantizer(e)) = &mut node.op {
+                *e = e.leaking(leak);
+            }
+        }
+    }
+
     /// Parameter `index` of the model.
     pub fn param(&mut self, index: usize, shape: &[usize]) -> NodeId {
         self.push(Op::Param(index), vec![], shape.to_vec())

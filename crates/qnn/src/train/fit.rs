@@ -134,7 +134,11 @@ fn stale_epochs(history: &[EpochRecord]) -> Option<u32> {
 }
 
 fn digest(trainer: &Trainer, samples: usize) -> String {
-    let text = format!("{:?} {:?} {:?} {samples}", trainer.config, trainer.penalties, trainer.model.network);
+    let mut text =
+        format!("{:?} {:?} {:?} {samples}", trainer.config, trainer.penalties, trainer.model.network);
+    if let Some(adversary) = &trainer.adversary {
+        text += &adversary.settings();
+    }
     Sha256::digest(text).iter().fold(String::new(), |mut s, b| {
         let _ = write!(s, "{b:02x}");
         s

@@ -1,11 +1,13 @@
 //! Training: one deterministic step after another, in epochs that can be interrupted and resumed.
 
+mod adversary;
 mod fit;
 mod optimizer;
 mod penalty;
 mod recalibrate;
 mod step;
 
+pub use adversary::{Adversary, Batch};
 pub use fit::{EpochRecord, Event, FitOutcome, fit};
 pub(crate) use optimizer::Step;
 pub use optimizer::{Optimizer, OptimizerState, Schedule};
@@ -88,11 +90,14 @@ pub struct Trainer {
     model: Model,
     state: OptimizerState,
     penalties: Vec<Box<dyn Penalty>>,
+    adversary: Option<Box<dyn Adversary>>,
     epoch: u32,
     plain: Option<StepGraph>,
     penalised: Option<StepGraph>,
     moments: Option<MomentsGraph>,
     x: Vec<f32>,
+    /// Adversarial samples, with an adversary.
+    moved: Vec<f32>,
     labels: Vec<u8>,
     target: Vec<f32>,
     weights: Vec<f32>,
@@ -115,8 +120,8 @@ impl Trainer {
             return Err(QnnError::Config("all penalties of a run must share one `every` >= 1".into()));
         }
         let refs: Vec<&dyn Penalty> = penalties.iter().map(AsRef::as_ref).collect();
-        let plain = (refs.is_empty() || every > 1).then(|| StepGraph::new(&model, config.batch, &[]));
-        let penalised = (!refs.is_empty()).then(|| StepGraph::new(&model, config.batch, &refs));
+        let plain = (refs.is_empty() || every > 1).then(|| StepGraph::new(&model, config.batch, &[], None));
+        let penalised = (!refs.is_empty()).then(|| StepGraph::new(&model, config.batch, &refs, None));
         let [h, w, c] = model.network.input;
         Ok(Self {
             state: OptimizerState::new(&config.optimizer, &model),
@@ -124,6 +129,8 @@ impl Trainer {
             penalised: penalised.transpose()?,
             moments: None,
             x: vec![0.0; config.batch * h * w * c],
+            moved: Vec::new(),
+            adversary: None,
             labels: vec![0; config.batch],
             target: vec![0.0; config.batch * model.network.classes],
             weights: vec![0.0; penalties.len()],
@@ -133,6 +140,24 @@ impl Trainer {
             model,
             penalties,
         })
+    }
+
+    /// The same trainer with an adversary in its steps.
+    ///
+    /// # Errors
+    /// If the graph of a step cannot be built.
+    pub fn adversarial(mut self, adversary: Box<dyn Adversary>) -> Result<Self, QnnError> {
+        if let Some(beta) = adversary.consistency() {
+            let refs: Vec<&dyn Penalty> = self.penalties.iter().map(AsRef::as_ref).collect();
+            for (graph, penalties) in [(&mut self.plain, &[][..]), (&mut self.penalised, &refs[..])] {
+                if graph.is_some() {
+                    *graph = Some(StepGraph::new(&self.model, self.config.batch, penalties, Some(beta))?);
+                }
+            }
+        }
+        self.moved = vec![0.0; self.x.len()];
+        self.adversary = Some(adversary);
+        Ok(self)
     }
 
     /// The model as it is now.
@@ -275,8 +300,18 @@ impl Trainer {
         let graph = if with_penalty { &mut self.penalised } else { &mut self.plain };
         let graph = graph.as_mut().expect("built in `new`");
         let key = RunKey { seed: self.config.seed, step: number };
-        let inputs =
-            StepInputs { model: &self.model, x: &self.x, target: &self.target, weights: &self.weights };
+        let mut x = &self.x;
+        if let Some(adversary) = &mut self.adversary {
+            let (model, seed, labels) = (&self.model, self.config.seed, &self.labels);
+            adversary.perturb(&Batch { model, seed, step: number, x, labels }, &mut self.moved)?;
+            if adversary.consistency().is_none() {
+                x = &self.moved;
+            }
+        }
+        let (target, weights) = (&self.target, &self.weights);
+        let together = self.adversary.as_ref().is_some_and(|a| a.consistency().is_some());
+        let moved = together.then_some(&self.moved[..]);
+        let inputs = StepInputs { model: &self.model, x, target, weights, moved };
         graph.run(&inputs, key)?;
         let mut scale = 1.0;
         if let Some(limit) = self.config.clip_norm {

@@ -21,12 +21,14 @@ pub(crate) struct StepGraph {
     moments: Vec<BatchMoments>,
 }
 
-/// External tensors of a step: images, soft targets, one weight per penalty.
+/// External tensors of a step: images, soft targets, adversarial images if any, one weight per penalty.
 pub(crate) struct StepInputs<'a> {
     pub(crate) model: &'a Model,
     pub(crate) x: &'a [f32],
     pub(crate) target: &'a [f32],
     pub(crate) weights: &'a [f32],
+    /// Adversarial images, where the loss has a term of them: they come before the weights.
+    pub(crate) moved: Option<&'a [f32]>,
 }
 
 impl Leaves<f32> for StepInputs<'_> {
@@ -34,7 +36,11 @@ impl Leaves<f32> for StepInputs<'_> {
         match slot {
             0 => self.x,
             1 => self.target,
-            k => std::slice::from_ref(&self.weights[k - 2]),
+            k => match self.moved {
+                Some(moved) if k == 2 => moved,
+                Some(_) => std::slice::from_ref(&self.weights[k - 3]),
+                None => std::slice::from_ref(&self.weights[k - 2]),
+            },
         }
     }
 
@@ -44,11 +50,19 @@ impl Leaves<f32> for StepInputs<'_> {
 }
 
 impl StepGraph {
-    pub(crate) fn new(model: &Model, batch: usize, penalties: &[&dyn Penalty]) -> Result<Self, QnnError> {
+    /// `consistency` weighs the divergence between the predictions of the images and of their adversarial counterparts.
+    pub(crate) fn new(
+        model: &Model,
+        batch: usize,
+        penalties: &[&dyn Penalty],
+        consistency: Option<f64>,
+    ) -> Result<Self, QnnError> {
         let net = &model.network;
         let mut graph = Graph::default();
         let input = graph.input(&[batch, net.input[0], net.input[1], net.input[2]]);
         let target = graph.input(&[batch, net.classes]);
+        let shape = graph.shape(input).to_vec();
+        let moved = consistency.map(|beta| (beta, graph.input(&shape)));
         let forward = Forward::build(&mut graph, model, input, Phase::Training, Statistics::Batch)?;
         graph.set_label("loss");
         let cross_entropy = cross_entropy(&mut graph, forward.logits, target);
@@ -60,6 +74,11 @@ impl StepGraph {
             let value = penalty.build(&mut graph, model, &forward)?;
             values.push(value);
             terms.push((1.0, graph.scalar_mul(value, weight)));
+        }
+        if let Some((beta, moved)) = moved {
+            graph.set_label("consistency");
+            let counterpart = Forward::build(&mut graph, model, moved, Phase::Training, Statistics::Batch)?;
+            terms.push((beta, divergence(&mut graph, forward.logits, counterpart.logits)));
         }
         let loss = graph.linear(&terms);
         let gradients = graph.grad(loss, &forward.params);
@@ -117,6 +136,16 @@ impl StepGraph {
     pub(crate) fn buffer_bytes(&self) -> usize {
         self.exec.buffer_bytes()
     }
+}
+
+/// Mean over the batch of the Kullback-Leibler divergence from `softmax(z)` to `softmax(other)`; gradients run into both.
+pub(crate) fn divergence(graph: &mut Graph, z: NodeId, other: NodeId) -> NodeId {
+    let scale = 1.0 / graph.shape(z)[0] as f64;
+    let (p, difference) = (graph.softmax(z), graph.sub(z, other));
+    let hit = graph.dot_all(p, difference);
+    let (own, theirs) = (graph.log_sum_exp(z), graph.log_sum_exp(other));
+    let (own, theirs) = (graph.sum_all(own), graph.sum_all(theirs));
+    graph.linear(&[(scale, hit), (-scale, own), (scale, theirs)])
 }
 
 /// Mean over the batch of `-sum_k target_k ln softmax(z)_k`, for target rows that sum to one.

@@ -1,5 +1,6 @@
 //! One file per command.
 pub(crate) mod analyze;
+pub(crate) mod attack;
 pub(crate) mod conformance;
 pub(crate) mod data;
 pub(crate) mod eval;
@@ -11,3 +12,4 @@ pub(crate) mod reproduce;
 pub(crate) mod summary;
 pub(crate) mod train;
 pub(crate) mod validate;
+pub(crate) mod verify_adversarial;
