@@ -16,7 +16,16 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod curvature;
+pub mod diagnose;
 pub mod frobenius;
 mod penalty;
+mod schedule;
+pub mod select;
+pub mod spectral;
 
-pub use penalty::{EACH, INPUT, JacobianPenalty, LOGITS, PREVIOUS, Projections, WeightSchedule};
+pub use curvature::{Curvature, CurvaturePenalty};
+pub use diagnose::{JacobianProbe, LayerNorms, Steepness, layer_norms, steepness};
+pub use penalty::{ExactTag, JacobianPenalty, Lambda, MatrixNorm, Projections};
+pub use schedule::WeightSchedule;
+pub use select::{EACH, INPUT, LOGITS, PREVIOUS};

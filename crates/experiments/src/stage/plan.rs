@@ -163,13 +163,17 @@ fn unit(
     let data = &unit.data;
     let data_key = add(Stage::Data, None, json!({"data": data.name, "checksum": data.checksum}), 0.0)?;
     let train_samples = dataset.train_samples.map_or(data.counts[0], |n| n.min(data.counts[0]));
-    let train_inputs = json!({
+    let mut train_inputs = json!({
         "data": data_key, "train_samples": train_samples,
         "validation_samples": dataset.validation_samples, "network": unit.network.description,
         "sensitivity": recipe.network.sensitivity,
         "jacobian": recipe.jacobian, "optimizer": recipe.optimizer, "schedule": recipe.schedule,
         "augmentation": recipe.augmentation, "seed": seed,
     });
+    // Left out where there is none, so that recipes without it keep what they have cached.
+    if !recipe.curvature.is_empty() {
+        train_inputs["curvature"] = json!(recipe.curvature);
+    }
     let train = add(Stage::Train, None, train_inputs, estimate.train(train_samples))?;
     let clean = unit.clean_selection();
     let clean_inputs = json!({"train": train, "samples": digest_ids(&clean)});
