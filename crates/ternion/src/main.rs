@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::Report(args) => commands::report::run(&args),
         Command::Data(args) => commands::data::run(&args),
         Command::Analyze(args) => commands::analyze::run(&args),
+        Command::Jacobian(args) => commands::jacobian::run(&args),
         Command::Conformance(args) => commands::conformance::run(&args),
         Command::Knobs => commands::knobs::run(),
     };

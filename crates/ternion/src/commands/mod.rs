@@ -3,6 +3,7 @@ pub(crate) mod analyze;
 pub(crate) mod conformance;
 pub(crate) mod data;
 pub(crate) mod eval;
+pub(crate) mod jacobian;
 pub(crate) mod knobs;
 pub(crate) mod report;
 pub(crate) mod reproduce;
