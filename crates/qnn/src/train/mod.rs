@@ -119,10 +119,7 @@ impl Trainer {
             return Err(QnnError::Config("all penalties of a run must share one `every` >= 1".into()));
         }
         let refs: Vec<&dyn Penalty> = penalties.iter().map(AsRef::as_ref).collect();
-        // Epochs in which no penalty has a weight are plain.
-        let off = |epoch| refs.iter().all(|p| p.weight(epoch, config.epochs) == 0.0);
-        let plain =
-            (every > 1 || (0..config.epochs).any(off)).then(|| StepGraph::new(&model, config.batch, &[]));
+        let plain = (refs.is_empty() || every > 1).then(|| StepGraph::new(&model, config.batch, &[]));
         let penalised = (!refs.is_empty()).then(|| StepGraph::new(&model, config.batch, &refs));
         let [h, w, c] = model.network.input;
         Ok(Self {
@@ -232,11 +229,10 @@ impl Trainer {
         let mut stats =
             EpochStats { penalties: vec![0.0; self.penalties.len()], steps, ..Default::default() };
         if let Some(graph) = &self.penalised {
-            let named = |(i, p): (usize, &Box<dyn Penalty>)| {
-                let head = p.name();
+            let named = |(i, head): (usize, String)| {
                 graph.terms(i).map(move |(term, ..)| (format!("{head}: {term}"), 0.0)).collect::<Vec<_>>()
             };
-            stats.terms = self.penalties.iter().enumerate().flat_map(named).collect();
+            stats.terms = self.penalty_names().into_iter().enumerate().flat_map(named).collect();
         }
         let mut penalised_steps = 0u64;
         let penalised = self.weights.iter().any(|w| *w != 0.0);
@@ -306,7 +302,11 @@ impl Trainer {
     fn step(&mut self, number: u64, rate: f32, penalised: bool) -> Result<bool, QnnError> {
         soften(&self.labels, self.model.network.classes, self.config.label_smoothing, &mut self.target)?;
         let every = self.penalties.first().map_or(1, |p| p.every());
-        let with_penalty = self.plain.is_none() || (penalised && number.is_multiple_of(every));
+        let with_penalty = penalised && number.is_multiple_of(every);
+        if !with_penalty && self.plain.is_none() {
+            // An epoch in which no penalty has a weight.
+            self.plain = Some(StepGraph::new(&self.model, self.config.batch, &[])?);
+        }
         let graph = if with_penalty { &mut self.penalised } else { &mut self.plain };
         let graph = graph.as_mut().expect("built in `new`");
         let key = RunKey { seed: self.config.seed, step: number };
