@@ -165,17 +165,23 @@ impl JacobianPenalty {
         Ok(weighted.collect())
     }
 
-    /// `1/2 * mean_b ||d of_b / d wrt_b||^2` of one pair.
-    fn half_square(&self, graph: &mut Graph, pair: &Pair) -> Result<NodeId, QnnError> {
-        let value = match self.norm {
-            MatrixNorm::Frobenius => {
-                let directions = match self.projections {
-                    Projections::Random(n) => Directions::Random(n),
-                    Projections::Exact(_) => Directions::Exact,
-                };
-                frobenius::half_square(graph, pair.of, pair.wrt, directions)?
+    /// `1/2 * mean_b ||d of_b / d wrt_b||^2` of one pair. Pairs of one output share their random directions, kept in `drawn`, so
+    /// that one backward pass serves them all.
+    fn half_square(
+        &self,
+        graph: &mut Graph,
+        pair: &Pair,
+        drawn: &mut BTreeMap<NodeId, Vec<NodeId>>,
+    ) -> Result<NodeId, QnnError> {
+        let value = match (self.norm, self.projections) {
+            (MatrixNorm::Frobenius, Projections::Exact(_)) => {
+                frobenius::half_square(graph, pair.of, pair.wrt, Directions::Exact)?
             }
-            MatrixNorm::Spectral => spectral::half_square(graph, pair.of, pair.wrt, self.iterations),
+            (MatrixNorm::Frobenius, Projections::Random(n)) => {
+                let rows = drawn.entry(pair.of).or_insert_with(|| frobenius::draw(graph, pair.of, n));
+                frobenius::half_square(graph, pair.of, pair.wrt, Directions::Given(rows))?
+            }
+            (MatrixNorm::Spectral, _) => spectral::half_square(graph, pair.of, pair.wrt, self.iterations),
         };
         value.ok_or_else(|| {
             let (of, wrt) = (&pair.of_layer, &pair.wrt_layer);
@@ -193,8 +199,9 @@ impl Penalty for JacobianPenalty {
     }
 
     fn build(&self, graph: &mut Graph, inputs: &PenaltyInputs<'_>) -> Result<Vec<Term>, QnnError> {
+        let mut drawn = BTreeMap::new();
         let term = |(pair, weight): (Pair, f64)| {
-            let value = self.half_square(graph, &pair)?;
+            let value = self.half_square(graph, &pair, &mut drawn)?;
             Ok(Term { name: pair.layer().to_owned(), weight, value })
         };
         self.weighted(inputs)?.into_iter().map(term).collect()
