@@ -51,6 +51,12 @@ pub fn half_square(
     Ok((!terms.is_empty()).then(|| graph.linear(&terms)))
 }
 
+/// `count` nodes of unit vectors in the space of `of`'s outputs, `[batch, width]`, drawn anew in every run.
+pub fn draw(graph: &mut Graph, of: NodeId, count: u32) -> Vec<NodeId> {
+    let shape = [graph.shape(of)[0], graph.shape(of)[1..].iter().product()];
+    (0..count).map(|_| graph.random(Random::UnitRows, &shape)).collect()
+}
+
 /// `reduce(J^T v)` for every direction, with the factor that makes their sum the squared norm.
 fn products(
     graph: &mut Graph,

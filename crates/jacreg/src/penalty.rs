@@ -1,20 +1,16 @@
-//! The Jacobian penalty: which Jacobians, how they are estimated and how much they weigh.
+//! The Jacobian penalty: which Jacobians, in which norm, how they are estimated and how much they weigh.
 
+use std::collections::BTreeMap;
+
+use qnn::QnnError;
 use qnn::graph::{Graph, NodeId};
-use qnn::train::Penalty;
-use qnn::{Forward, LayerOp, Model, QnnError};
+use qnn::train::{Penalty, PenaltyInputs, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::frobenius::{self, Directions};
-
-/// Stands for the network's logits in [`JacobianPenalty::of`].
-pub const LOGITS: &str = "logits";
-/// Stands for the network's input in [`JacobianPenalty::wrt`].
-pub const INPUT: &str = "input";
-/// Stands for every activation layer in turn, in either place.
-pub const EACH: &str = "each";
-/// Stands for the activation before (or the input), in [`JacobianPenalty::wrt`]: each layer's local Jacobian.
-pub const PREVIOUS: &str = "previous";
+use crate::schedule::WeightSchedule;
+use crate::select::{INPUT, LOGITS, Pair, matches, pairs};
+use crate::spectral;
 
 /// How the Frobenius norm is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,41 +30,77 @@ pub enum ExactTag {
     Exact,
 }
 
-/// How the weight moves over the epochs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Which norm of a sample's Jacobian.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum WeightSchedule {
-    /// Always lambda.
+pub enum MatrixNorm {
+    /// Root of the sum of squares, exact or by random projection.
     #[default]
-    Constant,
-    /// Linearly from 0 in the first epoch to lambda in the last.
-    Linear,
+    Frobenius,
+    /// Largest singular value, by power iteration.
+    Spectral,
 }
 
-/// `lambda/2 * mean_b ||d of_b / d wrt_b||_F^2`, summed over the pairs that `of` and `wrt` name.
+/// The weight of a penalty: one for all its Jacobians, or one per layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Lambda {
+    /// The same for every Jacobian.
+    All(f64),
+    /// By the name of the layer (or a pattern with `*`; the first that fits in the names' order counts); others are left out.
+    PerLayer(BTreeMap<String, f64>),
+}
+
+impl Lambda {
+    /// Every weight in it.
+    pub fn values(&self) -> Vec<f64> {
+        match self {
+            Self::All(value) => vec![*value],
+            Self::PerLayer(layers) => layers.values().copied().collect(),
+        }
+    }
+}
+
+impl From<f64> for Lambda {
+    fn from(value: f64) -> Self {
+        Self::All(value)
+    }
+}
+
+/// `lambda/2 * mean_b ||d of_b / d wrt_b||^2`, summed over the pairs that `of` and `wrt` name.
 ///
 /// | `of` | `wrt` | member of the family |
 /// |---|---|---|
 /// | `logits` | `input` | input JR (Hoffman et al. 2019) |
-/// | `logits` | `each` or a layer | logits with respect to hidden activations |
-/// | `each` or a layer | `input` | activations with respect to the input |
-/// | `each` or a layer | `previous` | each layer's local Jacobian |
+/// | `logits` | hidden layers | logits with respect to hidden activations |
+/// | hidden layers | `input` | activations with respect to the input |
+/// | hidden layers | `previous` | each layer's local Jacobian |
+///
+/// Hidden layers are named by a rule over the activation layers (`each`, `first 2`, `last 2`) or by layer names, separated by
+/// commas, in which `*` stands for any characters (`conv1_act`, `conv*_act`). Where batch normalisation uses the statistics
+/// of the batch, as in training, cross-sample terms are part of the Jacobian, as in the reference implementation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JacobianPenalty {
-    /// `logits`, `each`, or a layer's name.
+    /// `logits`, or hidden layers.
     pub of: String,
-    /// `input`, `each`, `previous`, or a layer's name.
+    /// `input`, `previous`, or hidden layers.
     pub wrt: String,
-    /// Weight in the loss.
-    pub lambda: f64,
-    /// Number of random projections, or `"exact"`.
+    /// Weight in the loss, for all Jacobians or by layer.
+    pub lambda: Lambda,
+    /// Number of random projections, or `"exact"`; Frobenius norm only.
     #[serde(default = "one_projection")]
     pub projections: Projections,
+    /// `frobenius` or `spectral`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm: MatrixNorm,
+    /// Power iterations; spectral norm only.
+    #[serde(default = "two_iterations", skip_serializing_if = "is_two")]
+    pub iterations: u32,
     /// Applied on every k-th step, with k times the weight.
     #[serde(default = "every_step")]
     pub every: u64,
-    /// Weight over the epochs.
+    /// Factor on the weight over the epochs.
     #[serde(default)]
     pub schedule: WeightSchedule,
 }
@@ -77,94 +109,110 @@ fn one_projection() -> Projections {
     Projections::Random(1)
 }
 
-fn every_step() -> u64 {
+fn two_iterations() -> u32 {
+    2
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_two(iterations: &u32) -> bool {
+    *iterations == two_iterations()
+}
+
+fn is_default(norm: &MatrixNorm) -> bool {
+    *norm == MatrixNorm::default()
+}
+
+pub(crate) fn every_step() -> u64 {
     1
 }
 
 impl JacobianPenalty {
-    /// Input JR with one random projection.
-    pub fn input(lambda: f64) -> Self {
+    /// Frobenius norms of the Jacobians that `of` and `wrt` name, by one random projection.
+    pub fn new(of: &str, wrt: &str, lambda: impl Into<Lambda>) -> Self {
         Self {
-            of: LOGITS.into(),
-            wrt: INPUT.into(),
-            lambda,
+            of: of.into(),
+            wrt: wrt.into(),
+            lambda: lambda.into(),
             projections: one_projection(),
+            norm: MatrixNorm::Frobenius,
+            iterations: two_iterations(),
             every: every_step(),
             schedule: WeightSchedule::Constant,
         }
     }
 
-    /// The pairs (output node, input node) whose Jacobians are penalised.
-    fn pairs(&self, model: &Model, forward: &Forward) -> Result<Vec<(NodeId, NodeId)>, QnnError> {
-        let layers = &model.network.layers;
-        let hidden: Vec<NodeId> = layers
-            .iter()
-            .zip(&forward.layers)
-            .filter(|(l, _)| matches!(l.op, LayerOp::Activation { .. }))
-            .map(|(_, n)| *n)
-            .collect();
-        let named = |name: &str| {
-            let at = layers.iter().position(|l| l.name == name);
-            at.map(|i| forward.layers[i]).ok_or_else(|| {
-                QnnError::Config(format!(
-                    "Jacobian penalty: network `{}` has no layer `{name}`",
-                    model.network.name
-                ))
-            })
-        };
-        let outputs = match self.of.as_str() {
-            LOGITS => vec![forward.logits],
-            EACH => hidden.clone(),
-            name => vec![named(name)?],
-        };
-        let mut pairs = Vec::new();
-        for output in outputs {
-            match self.wrt.as_str() {
-                INPUT => pairs.push((output, forward.input)),
-                EACH => pairs.extend(hidden.iter().filter(|h| **h < output).map(|h| (output, *h))),
-                PREVIOUS => {
-                    let before = hidden.iter().rev().find(|h| **h < output);
-                    pairs.push((output, before.copied().unwrap_or(forward.input)));
-                }
-                name => pairs.push((output, named(name)?)),
-            }
-        }
-        Ok(pairs)
+    /// Input JR with one random projection.
+    pub fn input(lambda: f64) -> Self {
+        Self::new(LOGITS, INPUT, lambda)
     }
 
-    /// `1/2 * mean_b ||d output_b / d input_b||_F^2`, exact or estimated.
-    fn half_square(&self, graph: &mut Graph, output: NodeId, input: NodeId) -> Result<NodeId, QnnError> {
-        let directions = match self.projections {
-            Projections::Random(n) => Directions::Random(n),
-            Projections::Exact(_) => Directions::Exact,
+    /// The penalised pairs with their weights among each other.
+    fn weighted(&self, inputs: &PenaltyInputs<'_>) -> Result<Vec<(Pair, f64)>, QnnError> {
+        let pairs = pairs(inputs.model, inputs.forward, &self.of, &self.wrt)?;
+        let Lambda::PerLayer(layers) = &self.lambda else {
+            return Ok(pairs.into_iter().map(|pair| (pair, 1.0)).collect());
         };
-        frobenius::half_square(graph, output, input, directions)?.ok_or_else(|| {
-            QnnError::Config(format!("Jacobian penalty: `{}` does not depend on `{}`", self.of, self.wrt))
+        let of_layer = |layer: &str| layers.iter().find(|(name, _)| matches(name, layer)).map(|(_, l)| *l);
+        if let Some(name) = layers.keys().find(|name| !pairs.iter().any(|p| matches(name, p.layer()))) {
+            let known: Vec<&str> = pairs.iter().map(Pair::layer).collect();
+            return Err(QnnError::Config(format!(
+                "{}: lambda for `{name}`, but the penalty is about {}",
+                self.name(),
+                known.join(", ")
+            )));
+        }
+        let weighted = pairs.into_iter().filter_map(|pair| of_layer(pair.layer()).map(|l| (pair, l)));
+        Ok(weighted.collect())
+    }
+
+    /// `1/2 * mean_b ||d of_b / d wrt_b||^2` of one pair. Pairs of one output share their random directions, kept in `drawn`, so
+    /// that one backward pass serves them all.
+    fn half_square(
+        &self,
+        graph: &mut Graph,
+        pair: &Pair,
+        drawn: &mut BTreeMap<NodeId, Vec<NodeId>>,
+    ) -> Result<NodeId, QnnError> {
+        let value = match (self.norm, self.projections) {
+            (MatrixNorm::Frobenius, Projections::Exact(_)) => {
+                frobenius::half_square(graph, pair.of, pair.wrt, Directions::Exact)?
+            }
+            (MatrixNorm::Frobenius, Projections::Random(n)) => {
+                let rows = drawn.entry(pair.of).or_insert_with(|| frobenius::draw(graph, pair.of, n));
+                frobenius::half_square(graph, pair.of, pair.wrt, Directions::Given(rows))?
+            }
+            (MatrixNorm::Spectral, _) => spectral::half_square(graph, pair.of, pair.wrt, self.iterations),
+        };
+        value.ok_or_else(|| {
+            let (of, wrt) = (&pair.of_layer, &pair.wrt_layer);
+            QnnError::Config(format!("{}: `{of}` does not depend on `{wrt}`", self.name()))
         })
     }
 }
 
 impl Penalty for JacobianPenalty {
     fn name(&self) -> String {
-        format!("jacobian({}, {})", self.of, self.wrt)
+        match self.norm {
+            MatrixNorm::Frobenius => format!("jacobian({}, {})", self.of, self.wrt),
+            MatrixNorm::Spectral => format!("spectral({}, {})", self.of, self.wrt),
+        }
     }
 
-    fn build(&self, graph: &mut Graph, model: &Model, forward: &Forward) -> Result<NodeId, QnnError> {
-        let mut terms = Vec::new();
-        for (output, input) in self.pairs(model, forward)? {
-            terms.push((1.0, self.half_square(graph, output, input)?));
-        }
-        if terms.is_empty() {
-            return Err(QnnError::Config(format!("{} names no pair of layers", self.name())));
-        }
-        Ok(graph.linear(&terms))
+    fn build(&self, graph: &mut Graph, inputs: &PenaltyInputs<'_>) -> Result<Vec<Term>, QnnError> {
+        let mut drawn = BTreeMap::new();
+        let term = |(pair, weight): (Pair, f64)| {
+            let value = self.half_square(graph, &pair, &mut drawn)?;
+            Ok(Term { name: pair.layer().to_owned(), weight, value })
+        };
+        self.weighted(inputs)?.into_iter().map(term).collect()
     }
 
     fn weight(&self, epoch: u32, epochs: u32) -> f64 {
-        match self.schedule {
-            WeightSchedule::Constant => self.lambda,
-            WeightSchedule::Linear => self.lambda * f64::from(epoch) / f64::from(epochs.max(2) - 1),
-        }
+        let lambda = match self.lambda {
+            Lambda::All(lambda) => lambda,
+            Lambda::PerLayer(_) => 1.0,
+        };
+        lambda * self.schedule.factor(epoch, epochs)
     }
 
     fn every(&self) -> u64 {

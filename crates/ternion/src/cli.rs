@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Run every export and compare it with the integer program
     Validate(ValidateArgs),
+    /// Jacobian norms, margins and first-order robustness radii of trained models, side by side
+    Jacobian(JacobianArgs),
     /// Check against reference vectors of other libraries
     Conformance(ConformanceArgs),
     /// List what recipes can name: recipes, networks, quantizers, attacks, tasks
@@ -383,6 +385,33 @@ pub(crate) struct ValidateArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
     /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Per sample: margin, Frobenius and spectral norm of the input Jacobian, first-order robustness radii. Per layer: norms of the
+/// Jacobians of logits, activations and neighbours. Two models, such as a network and its float twin, show what
+/// quantization does to them. Gradients of quantized layers go through their surrogates.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ternion jacobian out/cache/train-…/model.qnn                    one model on CIFAR-10
+  ternion jacobian stq.qnn float.qnn --samples 500                a network and its float twin
+  ternion jacobian model.qnn --task speech_commands --json        every sample, as JSON lines")]
+pub(crate) struct JacobianArgs {
+    /// Model files
+    #[arg(required = true)]
+    pub(crate) model: Vec<PathBuf>,
+    /// Task whose test samples are used
+    #[arg(long, default_value = "cifar10")]
+    pub(crate) task: String,
+    /// Test samples, at least 32
+    #[arg(long, default_value_t = 256)]
+    pub(crate) samples: usize,
+    /// Folder with the datasets
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// As JSON lines, one per model
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Analyze(args) => commands::analyze::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Validate(args) => commands::validate::run(&args),
+        Command::Jacobian(args) => commands::jacobian::run(&args),
         Command::Conformance(args) => commands::conformance::run(&args),
         Command::Knobs => commands::knobs::run(),
     };

@@ -2,6 +2,7 @@
 use std::path::Path;
 
 use datasets::{Augmentation, Dataset, Part};
+use jacreg::JacobianProbe;
 use qnn::train::{self, FitOutcome, Penalty, TrainConfig, Trainer};
 use qnn::{InputGrid, LayerOp, Model, Network, zoo};
 
@@ -14,6 +15,10 @@ use crate::recipe::SensitivityPart;
 
 /// Batches from which batch normalisation is estimated anew when kernels are sampled in training.
 const RECALIBRATION_BATCHES: usize = 32;
+/// Samples on which Jacobian norms are measured after every epoch.
+const PROBED: usize = 32;
+/// Random directions per sample in which wide Jacobians are measured.
+const PROBE_PROJECTIONS: u32 = 2;
 
 /// Trains `network` for `epochs` in `work`, or continues there.
 pub(super) fn fit(
@@ -41,12 +46,18 @@ pub(super) fn fit(
         recalibrate: if sampled { RECALIBRATION_BATCHES } else { 0 },
         seed: job.seed,
     };
-    let penalty = |p: &jacreg::JacobianPenalty| Box::new(p.clone()) as Box<dyn Penalty>;
-    let penalties = recipe.jacobian.iter().map(penalty).collect();
-    let mut trainer = Trainer::new(model, config, penalties).map_err(context())?;
+    let jacobian = recipe.jacobian.iter().map(|p| Box::new(p.clone()) as Box<dyn Penalty>);
+    let curvature = recipe.curvature.iter().map(|p| Box::new(p.clone()) as Box<dyn Penalty>);
+    let mut trainer = Trainer::new(model, config, jacobian.chain(curvature).collect()).map_err(context())?;
     if let Some(part) = &recipe.adversarial {
         let adversary = part.settings().adversary().map_err(context())?;
         trainer = trainer.adversarial(adversary).map_err(context())?;
+    }
+    let probed = if data.validation.len() >= PROBED { Part::Validation } else { Part::Train };
+    if data.split(probed).len() >= PROBED {
+        let places: Vec<usize> = (0..PROBED).collect();
+        let probe = JacobianProbe::new(Selected::at(data, probed, &places).x, PROBE_PROJECTIONS);
+        trainer = trainer.with_probe(Box::new(probe));
     }
     let set = |part, augmentation| SplitSamples { data, part, augmentation, seed: job.seed };
     let samples = set(Part::Train, recipe.augmentation);

@@ -7,7 +7,7 @@ macro_rules! recipes {
 }
 
 /// What other recipes extend; not runnable alone.
-const BASES: &[(&str, &str)] = recipes!["base/cifar10", "base/speech"];
+const BASES: &[(&str, &str)] = recipes!["base/ablation", "base/cifar10", "base/speech"];
 
 /// Runnable recipes, by name.
 const RECIPES: &[(&str, &str)] = recipes![
@@ -38,6 +38,12 @@ const RECIPES: &[(&str, &str)] = recipes![
     "ds_cnn_float",
     "ds_cnn_int8",
     "ds_cnn_stq",
+    "ablation_none",
+    "ablation_input",
+    "ablation_logits",
+    "ablation_activations",
+    "ablation_local",
+    "ablation_curvature",
 ];
 
 /// Text of a built-in recipe or base, by name with or without `.toml`.

@@ -16,7 +16,7 @@ use attacks::Attack;
 use attacks::audit::AuditOptions;
 use attacks::training::{AdversarialTraining, Method};
 use datasets::{Augmentation, Task};
-use jacreg::JacobianPenalty;
+use jacreg::{CurvaturePenalty, JacobianPenalty};
 use qnn::train::{Optimizer, Schedule};
 use qnn::zoo::{Quantizers, Twin};
 use qtensor::Quantizer;
@@ -85,6 +85,9 @@ pub struct Recipe {
     /// Adversarial training; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<AdversarialPart>,
+    /// Curvature penalties (CURE) added to the loss; none by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curvature: Vec<CurvaturePenalty>,
     /// Optimiser and its constants.
     pub optimizer: Optimizer,
     /// Length of training and learning rate.
@@ -164,6 +167,14 @@ pub enum BitRule {
     MoreBitsIfSensitive,
     /// Sensitive layers lose precision, which filters the noise.
     FewerBitsIfSensitive,
+}
+
+impl Recipe {
+    /// Every how many steps each penalty is applied.
+    pub(crate) fn penalty_every(&self) -> impl Iterator<Item = u64> {
+        let jacobian = self.jacobian.iter().map(|term| term.every);
+        jacobian.chain(self.curvature.iter().map(|term| term.every))
+    }
 }
 
 impl NetworkPart {

@@ -72,16 +72,26 @@ fn schedule(recipe: &Recipe) -> Result<(), Fault> {
 }
 
 fn jacobian(recipe: &Recipe) -> Result<(), Fault> {
+    let every = recipe.penalty_every().next();
     for (i, term) in recipe.jacobian.iter().enumerate() {
         let key = |name: &str| format!("jacobian[{i}].{name}");
-        let lambda = term.lambda;
-        require(&key("lambda"), lambda >= 0.0 && lambda.is_finite(), || "must be at least 0".into())?;
-        require(&key("every"), term.every > 0 && term.every == recipe.jacobian[0].every, || {
+        let sound = term.lambda.values().into_iter().all(|l| l >= 0.0 && l.is_finite());
+        require(&key("lambda"), sound, || "must be at least 0".into())?;
+        require(&key("every"), term.every > 0 && Some(term.every) == every, || {
             "must be at least 1 and the same for all penalties".into()
         })?;
         require(&key("of"), !term.of.is_empty(), || "must be `logits`, `each` or a layer's name".into())?;
         require(&key("wrt"), !term.wrt.is_empty(), || {
             "must be `input`, `each`, `previous` or a layer's name".into()
+        })?;
+    }
+    for (i, term) in recipe.curvature.iter().enumerate() {
+        let key = |name: &str| format!("curvature[{i}].{name}");
+        let lambda = term.lambda;
+        require(&key("lambda"), lambda >= 0.0 && lambda.is_finite(), || "must be at least 0".into())?;
+        require(&key("step"), term.step > 0.0 && term.step.is_finite(), || "must be above 0".into())?;
+        require(&key("every"), term.every > 0 && Some(term.every) == every, || {
+            "must be at least 1 and the same for all penalties".into()
         })?;
     }
     Ok(())

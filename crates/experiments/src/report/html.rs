@@ -6,6 +6,7 @@ use super::Document;
 use super::artefact::{self, Examples};
 use super::chart::COLOURS;
 use super::claims::{CLAIMS, Claim};
+use super::jacobian::jacobian_charts;
 use super::strip::figures;
 use super::training::{eps_charts, training_charts};
 use super::view::{Accuracy, Line, Table, kilobytes, millions, percent, study_title};
@@ -71,6 +72,12 @@ fn study(page: &mut String, table: &Table<'_>, out: &Path) -> Result<(), StudyEr
         page.push_str("<h3>Training</h3>\n");
         legend(page, table);
         let _ = writeln!(page, "<div class=\"charts\">{}</div>", curves.join("\n"));
+    }
+    let norms = jacobian_charts(table, out)?;
+    if !norms.is_empty() {
+        page.push_str("<h3>Jacobian norms per layer over training</h3>\n");
+        legend(page, table);
+        let _ = writeln!(page, "<div class=\"charts\">{}</div>", norms.join("\n"));
     }
     for line in &table.lines {
         if let Some(examples) = artefact::examples(out, line.any)? {

@@ -3,6 +3,7 @@ pub(crate) mod artefact;
 mod chart;
 mod claims;
 mod html;
+mod jacobian;
 mod markdown;
 mod png;
 mod strip;

@@ -53,9 +53,17 @@ pub(super) fn eps_charts(table: &Table<'_>) -> Vec<String> {
     charts
 }
 
-/// Loss and accuracy over the epochs of every run that kept a history.
-pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<String>, StudyError> {
-    let mut runs: Vec<(usize, &Line<'_>, Vec<EpochRecord>)> = Vec::new();
+/// A run that kept its history.
+pub(super) struct Run<'a> {
+    /// Number of its recipe's line.
+    pub(super) colour: usize,
+    pub(super) line: &'a Line<'a>,
+    pub(super) history: Vec<EpochRecord>,
+}
+
+/// Every run of a table that kept a history.
+pub(super) fn runs<'a>(table: &'a Table<'a>, out: &Path) -> Result<Vec<Run<'a>>, StudyError> {
+    let mut runs = Vec::new();
     for (colour, line) in table.lines.iter().enumerate() {
         let mut seen = Vec::new();
         for row in &line.rows {
@@ -63,22 +71,35 @@ pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<Strin
             if !seen.contains(&name) {
                 seen.push(name);
                 if let Some(history) = artefact::history(out, row)?.filter(|h| !h.is_empty()) {
-                    runs.push((colour, line, history));
+                    runs.push(Run { colour, line, history });
                 }
             }
         }
     }
-    let Some(epochs) = runs.iter().filter_map(|(_, _, h)| h.last()).map(|r| r.epoch + 1).max() else {
+    Ok(runs)
+}
+
+/// Round epochs up to the last one of any run.
+pub(super) fn epoch_ticks(runs: &[Run<'_>]) -> Vec<(f64, String)> {
+    let epochs = runs.iter().filter_map(|r| r.history.last()).map(|r| r.epoch + 1).max().unwrap_or(0);
+    let whole = round_ticks(f64::from(epochs)).into_iter().filter(|t| t.0.fract() == 0.0);
+    whole.map(|t| (t.0, format!("{}", t.0))).collect()
+}
+
+/// Loss and accuracy over the epochs of every run that kept a history.
+pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<String>, StudyError> {
+    let runs = runs(table, out)?;
+    if runs.is_empty() {
         return Ok(Vec::new());
-    };
+    }
     let highest = runs
         .iter()
-        .flat_map(|(_, _, h)| h)
+        .flat_map(|r| &r.history)
         .map(|r| r.train.loss)
         .filter(|l| l.is_finite())
         .fold(0.0, f64::max);
     let curve = |value: &dyn Fn(&EpochRecord) -> Option<f64>, dashed: bool| -> Vec<Series> {
-        let one = |(colour, line, history): &(usize, &Line<'_>, Vec<EpochRecord>)| {
+        let one = |Run { colour, line, history }: &Run<'_>| {
             let points = history.iter().filter_map(|r| {
                 let y = value(r).filter(|y| y.is_finite())?;
                 let tip = format!(
@@ -94,11 +115,7 @@ pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<Strin
         };
         runs.iter().map(one).filter(|s| !s.points.is_empty()).collect()
     };
-    let x_ticks: Vec<(f64, String)> = round_ticks(f64::from(epochs))
-        .into_iter()
-        .filter(|t| t.0.fract() == 0.0)
-        .map(|t| (t.0, format!("{}", t.0)))
-        .collect();
+    let x_ticks = epoch_ticks(&runs);
     let accuracy = {
         let mut series = curve(&|r| Some(r.train.accuracy), true);
         series.extend(curve(&|r| r.validation.as_ref().map(Evaluation::accuracy), false));
@@ -114,7 +131,7 @@ pub(super) fn training_charts(table: &Table<'_>, out: &Path) -> Result<Vec<Strin
     let penalty = |r: &EpochRecord| r.train.penalties.first().copied();
     let penalties = curve(&penalty, false);
     if !penalties.is_empty() {
-        let high = runs.iter().flat_map(|(_, _, h)| h).filter_map(penalty).fold(0.0, f64::max);
+        let high = runs.iter().flat_map(|r| &r.history).filter_map(penalty).fold(0.0, f64::max);
         charts.push(chart(
             "Jacobian penalty, before its weight",
             "½ mean ‖J‖²",

@@ -205,6 +205,7 @@ fn finish(line: &mut Line<'_>) {
 pub(super) fn study_title(study: &str) -> String {
     match study {
         "cifar10" => "CIFAR-10".to_owned(),
+        "cifar10_jacobian" => "CIFAR-10, one Jacobian penalty at a time".to_owned(),
         "speech" => "Google Speech Commands".to_owned(),
         other => other.to_owned(),
     }

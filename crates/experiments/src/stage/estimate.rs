@@ -30,7 +30,7 @@ impl<'a> Estimate<'a> {
 
     pub(super) fn train(&self, samples: usize) -> f64 {
         let epochs = f64::from(self.recipe.schedule.epochs);
-        let every = self.recipe.jacobian.iter().map(|term| term.every as f64).reduce(f64::min);
+        let every = self.recipe.penalty_every().map(|every| every as f64).reduce(f64::min);
         let factor = every.map_or(1.0, |every| 1.0 + (JACOBIAN_FACTOR - 1.0) / every);
         // A step of the adversary is a forward and an input gradient, two thirds of a training step; TRADES trains on both.
         let adversary = self.recipe.adversarial.as_ref().map_or(0.0, |part| {

@@ -174,6 +174,10 @@ fn unit(
         // Only where there is one, so that other results keep their keys.
         train_inputs["adversarial"] = json!(adversarial);
     }
+    // Left out where there is none, so that recipes without it keep what they have cached.
+    if !recipe.curvature.is_empty() {
+        train_inputs["curvature"] = json!(recipe.curvature);
+    }
     let train = add(Stage::Train, None, train_inputs, estimate.train(train_samples))?;
     let clean = unit.clean_selection();
     let clean_inputs = json!({"train": train, "samples": digest_ids(&clean)});

@@ -11,7 +11,7 @@ use crate::model::Model;
 use crate::train::{EpochRecord, OptimizerState};
 
 const MODEL: &[u8; 8] = b"TERNION\n";
-const CHECKPOINT: &[u8; 8] = b"TERNCKP\n";
+const CHECKPOINT: &[u8; 8] = b"TERNCK2\n";
 
 impl Model {
     /// Bytes of a model file.

@@ -97,6 +97,11 @@ impl Graph {
         self.like(Op::Unary(f), &[x], x)
     }
 
+    /// `x` as a constant to derivatives.
+    pub fn detach(&mut self, x: NodeId) -> NodeId {
+        self.unary(Unary::Detach, x)
+    }
+
     /// `f(x)` with the surrogate derivative of `f`.
     pub fn activation(&mut self, f: Nonlinearity, x: NodeId) -> NodeId {
         self.like(Op::Activation(f), &[x], x)

@@ -335,6 +335,9 @@ fn unary(f: Unary, x: f64) -> f64 {
         Unary::Recip => 1.0 / x,
         Unary::Exp => x.exp(),
         Unary::Ln => x.ln(),
+        Unary::Sign if x == 0.0 => 0.0,
+        Unary::Sign => x.signum(),
+        Unary::Detach => x,
     }
 }
 

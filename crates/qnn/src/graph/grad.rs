@@ -87,6 +87,7 @@ impl Graph {
             Op::Linear(c) => self.linear(&[(c[position], g)]),
             Op::AddScalar(_) => g,
             Op::Mul => self.mul(g, other()),
+            Op::Unary(Unary::Sign | Unary::Detach) => return None,
             Op::Unary(f) => self.unary_grad(*f, id, input(0), g),
             Op::Activation(f) => self.activation_grad(*f, 1, input(0), g),
             Op::ActivationGrad(f, k) => match position {
@@ -181,6 +182,7 @@ impl Graph {
 
     fn unary_grad(&mut self, f: Unary, y: NodeId, x: NodeId, g: NodeId) -> NodeId {
         let derivative = match f {
+            Unary::Sign | Unary::Detach => self.scale(0.0, x),
             Unary::Exp => y,
             Unary::Ln => self.unary(Unary::Recip, x),
             Unary::Recip => {

@@ -34,6 +34,10 @@ pub enum Unary {
     Exp,
     /// natural logarithm
     Ln,
+    /// -1, 0 or 1; derivative 0
+    Sign,
+    /// `x`, held fixed in derivatives
+    Detach,
 }
 
 /// Keyed random leaves, drawn anew for every run from the run's key.

@@ -24,6 +24,9 @@ pub struct EpochRecord {
     pub validation: Option<Evaluation>,
     /// Learning rate at the start of the epoch.
     pub rate: f64,
+    /// What the trainer's probes found in the model after the epoch, by name.
+    #[serde(default)]
+    pub probes: Vec<(String, f64)>,
 }
 
 /// What a run reports while it goes on.
@@ -103,7 +106,8 @@ pub fn fit(
         let stats = trainer.train_epoch(train, &mut |done, of| on_event(Event::Step { epoch, done, of }))?;
         let validation = validation.map(|v| evaluate(trainer.model(), v)).transpose()?;
         let accuracy = |r: &EpochRecord| r.validation.as_ref().map_or(0.0, Evaluation::accuracy);
-        let record = EpochRecord { epoch, train: stats, validation, rate };
+        let probes = trainer.probe()?;
+        let record = EpochRecord { epoch, train: stats, validation, rate, probes };
         if history.iter().all(|r| accuracy(r) < accuracy(&record)) || record.validation.is_none() {
             best = trainer.model().clone();
             best.save(&best_path)?;

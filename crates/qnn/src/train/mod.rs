@@ -11,7 +11,7 @@ pub use adversary::{Adversary, Batch};
 pub use fit::{EpochRecord, Event, FitOutcome, fit};
 pub(crate) use optimizer::Step;
 pub use optimizer::{Optimizer, OptimizerState, Schedule};
-pub use penalty::Penalty;
+pub use penalty::{Penalty, PenaltyInputs, Probe, Term};
 pub use step::cross_entropy;
 
 use qtensor::stream::{self, Purpose};
@@ -77,8 +77,11 @@ pub struct EpochStats {
     pub loss: f64,
     /// Accuracy on the (augmented) training batches.
     pub accuracy: f64,
-    /// Mean unweighted value of each penalty over the steps that had it.
+    /// Mean value of each penalty, before its weight in the loss, over the steps that had it.
     pub penalties: Vec<f64>,
+    /// The same for every term of every penalty, by `penalty: term`.
+    #[serde(default)]
+    pub terms: Vec<(String, f64)>,
     /// Steps done.
     pub steps: u64,
 }
@@ -91,6 +94,7 @@ pub struct Trainer {
     state: OptimizerState,
     penalties: Vec<Box<dyn Penalty>>,
     adversary: Option<Box<dyn Adversary>>,
+    probes: Vec<Box<dyn Probe>>,
     epoch: u32,
     plain: Option<StepGraph>,
     penalised: Option<StepGraph>,
@@ -139,6 +143,7 @@ impl Trainer {
             config,
             model,
             penalties,
+            probes: Vec::new(),
         })
     }
 
@@ -158,6 +163,13 @@ impl Trainer {
         self.moved = vec![0.0; self.x.len()];
         self.adversary = Some(adversary);
         Ok(self)
+    }
+
+    /// Adds something that looks at the model after every epoch; what it says goes into the history.
+    #[must_use]
+    pub fn with_probe(mut self, probe: Box<dyn Probe>) -> Self {
+        self.probes.push(probe);
+        self
     }
 
     /// The model as it is now.
@@ -241,7 +253,14 @@ impl Trainer {
         }
         let mut stats =
             EpochStats { penalties: vec![0.0; self.penalties.len()], steps, ..Default::default() };
+        if let Some(graph) = &self.penalised {
+            let named = |(i, head): (usize, String)| {
+                graph.terms(i).map(move |(term, ..)| (format!("{head}: {term}"), 0.0)).collect::<Vec<_>>()
+            };
+            stats.terms = self.penalty_names().into_iter().enumerate().flat_map(named).collect();
+        }
         let mut penalised_steps = 0u64;
+        let penalised = self.weights.iter().any(|w| *w != 0.0);
         for step in 0..steps {
             let at = step as usize * self.config.batch;
             let indices = &self.order[at..at + self.config.batch];
@@ -251,7 +270,7 @@ impl Trainer {
                 epoch as f64 + step as f64 / steps as f64,
                 self.config.epochs,
             );
-            let with_penalty = self.step(epoch * steps + step, rate as f32)?;
+            let with_penalty = self.step(epoch * steps + step, rate as f32, penalised)?;
             let graph = if with_penalty { &self.penalised } else { &self.plain };
             let graph = graph.as_ref().expect("built in `new`");
             stats.loss += f64::from(graph.cross_entropy());
@@ -260,15 +279,18 @@ impl Trainer {
             if with_penalty {
                 penalised_steps += 1;
                 for (i, sum) in stats.penalties.iter_mut().enumerate() {
-                    *sum += f64::from(graph.penalty(i));
+                    *sum += graph.terms(i).map(|(_, weight, value)| weight * f64::from(value)).sum::<f64>();
                 }
+                let terms = (0..self.penalties.len()).flat_map(|i| graph.terms(i));
+                terms.zip(&mut stats.terms).for_each(|((_, _, value), sum)| sum.1 += f64::from(value));
             }
             on_step(step + 1, steps);
         }
         self.recalibrate(samples, steps)?;
         stats.loss /= steps as f64;
         stats.accuracy /= (steps as usize * self.config.batch) as f64;
-        stats.penalties.iter_mut().for_each(|p| *p /= penalised_steps.max(1) as f64);
+        let sums = stats.penalties.iter_mut().chain(stats.terms.iter_mut().map(|t| &mut t.1));
+        sums.for_each(|p| *p /= penalised_steps.max(1) as f64);
         self.epoch += 1;
         Ok(stats)
     }
@@ -292,11 +314,24 @@ impl Trainer {
         Ok(())
     }
 
+    /// What the probes say of the model as it is now.
+    pub(crate) fn probe(&mut self) -> Result<Vec<(String, f64)>, QnnError> {
+        let mut numbers = Vec::new();
+        for probe in &mut self.probes {
+            numbers.extend(probe.measure(&self.model)?);
+        }
+        Ok(numbers)
+    }
+
     /// One update from the batch in the buffers; returns whether penalties took part.
-    fn step(&mut self, number: u64, rate: f32) -> Result<bool, QnnError> {
+    fn step(&mut self, number: u64, rate: f32, penalised: bool) -> Result<bool, QnnError> {
         soften(&self.labels, self.model.network.classes, self.config.label_smoothing, &mut self.target)?;
         let every = self.penalties.first().map_or(1, |p| p.every());
-        let with_penalty = self.penalised.is_some() && number.is_multiple_of(every);
+        let with_penalty = penalised && number.is_multiple_of(every);
+        if !with_penalty && self.plain.is_none() {
+            // An epoch in which no penalty has a weight.
+            self.plain = Some(StepGraph::new(&self.model, self.config.batch, &[])?);
+        }
         let graph = if with_penalty { &mut self.penalised } else { &mut self.plain };
         let graph = graph.as_mut().expect("built in `new`");
         let key = RunKey { seed: self.config.seed, step: number };

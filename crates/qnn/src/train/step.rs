@@ -2,7 +2,7 @@
 
 use qtensor::Phase;
 
-use super::Penalty;
+use super::{Penalty, PenaltyInputs, Term};
 use crate::QnnError;
 use crate::forward::{BatchMoments, Forward, Statistics};
 use crate::graph::{Executor, Graph, Leaves, NodeId, RunKey};
@@ -14,7 +14,8 @@ pub(crate) struct StepGraph {
     exec: Executor<f32>,
     loss: NodeId,
     cross_entropy: NodeId,
-    penalties: Vec<NodeId>,
+    /// Terms of each penalty.
+    penalties: Vec<Vec<Term>>,
     logits: NodeId,
     /// Gradient of each parameter, where it has one.
     gradients: Vec<Option<NodeId>>,
@@ -71,8 +72,14 @@ impl StepGraph {
         for penalty in penalties {
             let weight = graph.input(&[]);
             graph.set_label(&penalty.name());
-            let value = penalty.build(&mut graph, model, &forward)?;
-            values.push(value);
+            let inputs = PenaltyInputs { model, forward: &forward, target, statistics: Statistics::Batch };
+            let parts = penalty.build(&mut graph, &inputs)?;
+            let weighted: Vec<(f64, NodeId)> = parts.iter().map(|t| (t.weight, t.value)).collect();
+            if weighted.is_empty() {
+                return Err(QnnError::Config(format!("{} has no term", penalty.name())));
+            }
+            let value = graph.linear(&weighted);
+            values.push(parts);
             terms.push((1.0, graph.scalar_mul(value, weight)));
         }
         if let Some((beta, moved)) = moved {
@@ -84,7 +91,7 @@ impl StepGraph {
         let gradients = graph.grad(loss, &forward.params);
         let moments = forward.moments;
         let mut outputs = vec![loss, cross_entropy, forward.logits];
-        outputs.extend(&values);
+        outputs.extend(values.iter().flatten().map(|term| term.value));
         outputs.extend(gradients.iter().flatten());
         outputs.extend(moments.iter().flat_map(|m| [m.mean, m.variance]));
         let exec = Executor::new(graph, &[&outputs], Phase::Training, false);
@@ -109,8 +116,10 @@ impl StepGraph {
         self.exec.output(self.cross_entropy)[0]
     }
 
-    pub(crate) fn penalty(&self, index: usize) -> f32 {
-        self.exec.output(self.penalties[index])[0]
+    /// Name, weight within its penalty and value of every term of a penalty.
+    pub(crate) fn terms(&self, penalty: usize) -> impl Iterator<Item = (&str, f64, f32)> {
+        let terms = self.penalties[penalty].iter();
+        terms.map(|t| (t.name.as_str(), t.weight, self.exec.output(t.value)[0]))
     }
 
     pub(crate) fn logits(&self) -> &[f32] {

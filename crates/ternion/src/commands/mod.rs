@@ -5,6 +5,7 @@ pub(crate) mod conformance;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod export;
+pub(crate) mod jacobian;
 pub(crate) mod knobs;
 pub(crate) mod model;
 pub(crate) mod report;
