@@ -43,6 +43,27 @@ pub fn sum<T: Real>(x: &[T], out: &mut [T]) -> Result<(), KernelError> {
     reduce("channel::sum", x.len(), out, |range, acc| sum_rows(&x[range], acc))
 }
 
+/// Adds `sum_i x[i, c] * y[i, c]` to `sums[c]`, on the calling thread.
+///
+/// # Errors
+/// As [`dot`].
+pub fn add_dot<T: Real>(x: &[T], y: &[T], sums: &mut [f64]) -> Result<(), KernelError> {
+    length("channel::add_dot", "y", x.len(), y.len())?;
+    rows("channel::add_dot", x.len(), sums.len())?;
+    dot_rows(x, y, sums);
+    Ok(())
+}
+
+/// Adds `sum_i x[i, c]` to `sums[c]`, on the calling thread.
+///
+/// # Errors
+/// As [`sum`].
+pub fn add_sum<T: Real>(x: &[T], sums: &mut [f64]) -> Result<(), KernelError> {
+    rows("channel::add_sum", x.len(), sums.len())?;
+    sum_rows(x, sums);
+    Ok(())
+}
+
 /// Elements of one parallel chunk.
 const CHUNK: usize = 1 << 15;
 /// Elements of one summation chunk, and how many of them there are at most.
@@ -134,10 +155,11 @@ fn each<T: Real, const FUSED: bool, const N: usize>(
 }
 
 two_paths! {
+    /// Adds to `out`.
     fn dot_rows<T: Real>(x: &[T], y: &[T], out: &mut [f64]) {
         let c = out.len();
         for_each_block!(c, [16, 4, 1], |start, L| {
-            let mut acc = [0.0_f64; L];
+            let mut acc = *lanes::<f64, L>(out, start);
             for (x, y) in x.chunks_exact(c).zip(y.chunks_exact(c)) {
                 let (x, y) = (lanes::<T, L>(x, start), lanes::<T, L>(y, start));
                 for l in 0..L {
@@ -150,10 +172,11 @@ two_paths! {
 }
 
 two_paths! {
+    /// Adds to `out`.
     fn sum_rows<T: Real>(x: &[T], out: &mut [f64]) {
         let c = out.len();
         for_each_block!(c, [16, 4, 1], |start, L| {
-            let mut acc = [0.0_f64; L];
+            let mut acc = *lanes::<f64, L>(out, start);
             for x in x.chunks_exact(c) {
                 let x = lanes::<T, L>(x, start);
                 for l in 0..L {

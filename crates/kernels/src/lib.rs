@@ -11,6 +11,7 @@ pub mod channel;
 pub mod conv2d;
 pub mod depthwise;
 pub mod dispatch;
+pub mod elementwise;
 mod error;
 mod float;
 pub mod gemm;

@@ -46,6 +46,76 @@ pub fn for_each_chunk2<T: Send, U: Send>(
     a.chunks_mut(a_chunk).zip(b.chunks_mut(b_chunk)).enumerate().for_each(|(i, (a, b))| f(i, a, b));
 }
 
+/// What [`for_each_part`] hands out for one part.
+pub struct Part<'a, T, const N: usize> {
+    /// Number of the part.
+    pub index: usize,
+    /// The part's chunk of each output; empty where an output has fewer chunks.
+    pub outputs: [&'a mut [T]; N],
+    /// The part's sums, holding what they held before.
+    pub sums: &'a mut [f64],
+    /// Memory of the thread, holding anything.
+    pub scratch: &'a mut [T],
+}
+
+/// Calls `f` for `parts` parts of several outputs at once: part `i` gets chunk `i` of every output (`(slice, chunk
+/// length)`; the last chunk may be shorter), chunk `i` of `sums`, and `scratch` elements of memory.
+///
+/// # Panics
+/// If an output or the sums have more chunks than there are parts.
+pub fn for_each_part<T: crate::Real, const N: usize>(
+    parts: usize,
+    outputs: [(&mut [T], usize); N],
+    (sums, sums_chunk): (&mut [f64], usize),
+    scratch: usize,
+    f: impl Fn(Part<'_, T, N>) + Sync + Send,
+) {
+    let outputs = outputs.map(|(data, chunk)| Chunks::new(data, chunk, parts));
+    let sums = Chunks::new(sums, sums_chunk, parts);
+    let run = |index: usize| {
+        let mut memory = crate::scratch::Scratch::<T>::take(scratch);
+        // SAFETY: every index below `parts` is visited once, so no two parts share a chunk.
+        let (outputs, sums) = unsafe { (core::array::from_fn(|k| outputs[k].get(index)), sums.get(index)) };
+        f(Part { index, outputs, sums, scratch: &mut memory });
+    };
+    #[cfg(feature = "std")]
+    if parts > 1 && threads() > 1 {
+        use rayon::prelude::*;
+        (0..parts).into_par_iter().for_each(run);
+        return;
+    }
+    (0..parts).for_each(run);
+}
+
+/// A slice that several threads take different chunks of.
+struct Chunks<'a, T> {
+    data: *mut T,
+    len: usize,
+    chunk: usize,
+    of: core::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it gives out disjoint chunks only (see `get`), which may go to other threads as `T` may.
+unsafe impl<T: Send> Sync for Chunks<'_, T> {}
+
+impl<'a, T> Chunks<'a, T> {
+    fn new(data: &'a mut [T], chunk: usize, parts: usize) -> Self {
+        assert!(data.len() <= chunk.saturating_mul(parts), "no more chunks than parts");
+        Self { data: data.as_mut_ptr(), len: data.len(), chunk, of: core::marker::PhantomData }
+    }
+
+    /// # Safety
+    /// No two calls for the same index while the first one's chunk lives.
+    #[expect(clippy::mut_from_ref, reason = "chunks are disjoint")]
+    unsafe fn get(&self, index: usize) -> &mut [T] {
+        let start = index.saturating_mul(self.chunk).min(self.len);
+        let len = self.chunk.min(self.len - start);
+        // SAFETY: `start + len <= self.len`, within the slice borrowed for 'a; chunks of different indices do not
+        // overlap, and the caller asks for each once.
+        unsafe { core::slice::from_raw_parts_mut(self.data.add(start), len) }
+    }
+}
+
 /// Threads work is spread over: those of the current rayon pool, 1 without `std`.
 pub fn threads() -> usize {
     #[cfg(feature = "std")]

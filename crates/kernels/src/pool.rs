@@ -98,9 +98,35 @@ fn max_gather_from<T: Real>(
     Ok(())
 }
 
+/// Whether the windows are disjoint, 2x2 and cover the image.
+fn is_halving(g: &Pool2dSizes) -> bool {
+    let (size, stride) = ((g.size_h, g.size_w), (g.stride_h, g.stride_w));
+    size == (2, 2) && stride == (2, 2) && (g.in_h, g.in_w) == (2 * g.out_h, 2 * g.out_w)
+}
+
+/// The four pixels of a window of [`is_halving`] pools, `p` counting windows of whole images: two runs of two pixels.
+#[inline(always)]
+fn quarter<'a, T>(g: &Pool2dSizes, x: &'a [T], p: usize) -> [&'a [T]; 4] {
+    let c = g.channels;
+    let at = (p / g.out_w * 2 * g.in_w + p % g.out_w * 2) * c;
+    let (upper, lower) = (&x[at..][..2 * c], &x[at + g.in_w * c..][..2 * c]);
+    [&upper[..c], &upper[c..], &lower[..c], &lower[c..]]
+}
+
 two_paths! {
     fn max_gather_images<T: Real>(g: &Pool2dSizes, x: &[T], from: &[T], y: &mut [T]) {
         let c = g.channels;
+        if is_halving(g) {
+            for (p, y) in y.chunks_exact_mut(c).enumerate() {
+                let ([x0, x1, x2, x3], [f0, f1, f2, f3]) = (quarter(g, x, p), quarter(g, from, p));
+                for l in 0..c {
+                    let pick = |(x, f): (T, T), (x1, f1): (T, T)| if x1 > x { (x1, f1) } else { (x, f) };
+                    let upper = pick((x0[l], f0[l]), (x1[l], f1[l]));
+                    y[l] = pick(pick(upper, (x2[l], f2[l])), (x3[l], f3[l])).1;
+                }
+            }
+            return;
+        }
         for (p, pixel) in y.chunks_exact_mut(c).enumerate() {
             let (image, oy, ox) = (p / (g.out_h * g.out_w), p / g.out_w % g.out_h, p % g.out_w);
             let (rows, columns) = g.window(oy, ox);
@@ -129,8 +155,29 @@ two_paths! {
 two_paths! {
     fn max_scatter_images<T: Real>(g: &Pool2dSizes, x: &[T], gy: &[T], gx: &mut [T]) {
         let c = g.channels;
-        gx.fill(T::ZERO);
         let pixels = gx.len() / (g.in_h * g.in_w * c) * g.out_h * g.out_w;
+        if is_halving(g) {
+            for (p, gy) in gy.chunks_exact(c).take(pixels).enumerate() {
+                let [x0, x1, x2, x3] = quarter(g, x, p);
+                let at = (p / g.out_w * 2 * g.in_w + p % g.out_w * 2) * c;
+                let (upper, lower) = gx[at..].split_at_mut(g.in_w * c);
+                let (g0, g1) = upper[..2 * c].split_at_mut(c);
+                let (g2, g3) = lower[..2 * c].split_at_mut(c);
+                for l in 0..c {
+                    let (first, second) = (x1[l] > x0[l], x3[l] > x2[l]);
+                    let upper = if first { x1[l] } else { x0[l] };
+                    let lower = if second { x3[l] } else { x2[l] };
+                    let below = lower > upper;
+                    let (up, down) = (if below { T::ZERO } else { gy[l] }, if below { gy[l] } else { T::ZERO });
+                    g0[l] = if first { T::ZERO } else { up };
+                    g1[l] = if first { up } else { T::ZERO };
+                    g2[l] = if second { T::ZERO } else { down };
+                    g3[l] = if second { down } else { T::ZERO };
+                }
+            }
+            return;
+        }
+        gx.fill(T::ZERO);
         for (p, pixel) in gy.chunks_exact(c).take(pixels).enumerate() {
             let (image, oy, ox) = (p / (g.out_h * g.out_w), p / g.out_w % g.out_h, p % g.out_w);
             let (rows, columns) = g.window(oy, ox);

@@ -44,7 +44,7 @@ fn faces<T: kernels::Real>(g: &Conv2d, factor: f64) -> Result<(), TestCaseError>
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn matches_the_definition(g in geometry()) {

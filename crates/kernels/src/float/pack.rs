@@ -42,7 +42,11 @@ pub(crate) fn pack<T: Real>(
         let lines = to[first * width..].chunks_exact_mut(width).take(k);
         for (i, line) in lines.enumerate() {
             let from = &b.data[i * b.row_stride + panel * width * b.col_stride..];
-            if b.col_stride == 1 {
+            if b.col_stride == 1 && columns == width {
+                // A whole line at once: its length is a constant here.
+                let (line, from) = (&mut line[..T::PANEL], &from[..T::PANEL]);
+                line.iter_mut().zip(from).for_each(|(l, &v)| *l = v);
+            } else if b.col_stride == 1 {
                 line[..columns].copy_from_slice(&from[..columns]);
             } else if columns == width {
                 let from = &from[..(width - 1) * b.col_stride + 1];

@@ -48,7 +48,7 @@ fn correlate<T: Real>(
 ) {
     let (ci, co) = (from.c, to.c);
     let tiles = Tiles::new(to.h, to.w);
-    let step = Packed::<T>::len(ci, co);
+    let step = Packed::<T>::len(ci, co) + SKEW;
     let mut panels = Scratch::<T>::take(POINTS * step);
     kernel_panels(w, ci, co, &mut panels, step);
     let panels = &panels[..];
@@ -68,15 +68,13 @@ fn correlate<T: Real>(
         let (a_step, m_step) = (together * ci + SKEW, together * co + SKEW);
         let mut a = Scratch::<T>::take(POINTS * a_step);
         let mut m = Scratch::<T>::take(POINTS * m_step);
-        let mut patch = Scratch::<T>::take(POINTS * ci);
         for block in (first..last).step_by(together) {
             let count = together.min(last - block);
             for t in 0..count {
                 let (image, row, column) = tiles.place(block + t);
                 let at = (row as isize - top as isize, column as isize - left as isize);
                 let image = &x[image * from.len()..][..from.len()];
-                let (block, line) = from.block::<T, SPAN>(image, at, &mut patch);
-                input_tile(block, line, ci, &mut a[t * ci..], a_step);
+                input_tile(image, from.block(at, SPAN), &mut a[t * ci..], a_step);
             }
             for k in 0..POINTS {
                 let runs = Runs { runs: 1, run_step: 0, len: ci, step: 1 };

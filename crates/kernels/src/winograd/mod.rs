@@ -18,6 +18,7 @@ pub(crate) use weight_grad::weight_grad;
 
 use crate::Real;
 use crate::geometry::Conv2dSizes;
+use crate::lanes::lanes;
 
 /// Outputs of a tile along one axis.
 const TILE: usize = 4;
@@ -53,32 +54,52 @@ impl Field {
         self.h * self.w * self.c
     }
 
-    /// The `S` x `S` block of `image` whose first row and column are `y` and `x` (possibly outside), and the distance of
-    /// its rows: in place if it lies inside, else as a copy in `patch`, extended with zeros.
-    fn block<'a, T: Real, const S: usize>(
+    /// The `size` x `size` block whose first row and column are `y` and `x`, possibly outside.
+    fn block(&self, (y, x): (isize, isize), size: usize) -> Block {
+        let inside = |first: isize, len: usize| {
+            let (size, len) = (size as isize, len as isize);
+            ((-first).clamp(0, size) as usize, (len - first).clamp(0, size) as usize)
+        };
+        let (w, c) = (self.w as isize, self.c as isize);
+        let at = (y * w + x) * c;
+        Block { at, row: self.w * self.c, c: self.c, rows: inside(y, self.h), columns: inside(x, self.w) }
+    }
+}
+
+/// Where a block lies in its image.
+#[derive(Clone, Copy)]
+struct Block {
+    /// Its first element, negative if that is outside.
+    at: isize,
+    /// Elements between two rows.
+    row: usize,
+    c: usize,
+    /// First row and end of the rows, and of the columns, that lie inside; the rest counts as zeros.
+    rows: (usize, usize),
+    columns: (usize, usize),
+}
+
+impl Block {
+    /// Whether all of it lies inside.
+    #[inline(always)]
+    fn is_inside(&self, size: usize) -> bool {
+        self.rows == (0, size) && self.columns == (0, size)
+    }
+
+    /// `L` channels from `channel` of a pixel of the block.
+    #[inline(always)]
+    fn read<T: Real, const L: usize, const INSIDE: bool>(
         &self,
-        image: &'a [T],
-        (y, x): (isize, isize),
-        patch: &'a mut [T],
-    ) -> (&'a [T], usize) {
-        let (h, w, c) = (self.h as isize, self.w as isize, self.c);
-        let size = S as isize;
-        if y >= 0 && x >= 0 && y + size <= h && x + size <= w {
-            return (&image[(y as usize * self.w + x as usize) * c..], self.w * c);
+        image: &[T],
+        (i, j): (usize, usize),
+        channel: usize,
+    ) -> [T; L] {
+        let within = |(first, end): (usize, usize), k: usize| first <= k && k < end;
+        if INSIDE || (within(self.rows, i) && within(self.columns, j)) {
+            *lanes(image, self.at.wrapping_add_unsigned(i * self.row + j * self.c + channel) as usize)
+        } else {
+            [T::ZERO; L]
         }
-        let (left, right) = ((-x).clamp(0, size) as usize, (w - x).clamp(0, size) as usize);
-        for (i, line) in patch[..S * S * c].chunks_exact_mut(S * c).enumerate() {
-            let row = y + i as isize;
-            if (0..h).contains(&row) && left < right {
-                let from = (row as usize * self.w + (x + left as isize) as usize) * c;
-                line[..left * c].fill(T::ZERO);
-                line[left * c..right * c].copy_from_slice(&image[from..][..(right - left) * c]);
-                line[right * c..].fill(T::ZERO);
-            } else {
-                line.fill(T::ZERO);
-            }
-        }
-        (patch, S * c)
     }
 }
 

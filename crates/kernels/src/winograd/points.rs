@@ -3,7 +3,7 @@
 //! With `V` the interpolation matrix of the points, a convolution is `y = A' ((G w G') * (B' x B)) A` (matrix products
 //! on the outside, elementwise in the middle); its adjoints use the same matrices transposed.
 
-use super::{POINTS, SPAN, TILE};
+use super::{Block, POINTS, SPAN, TILE};
 use crate::Real;
 use crate::dispatch::two_paths;
 use crate::lanes::{for_each_block, lanes, lanes_mut};
@@ -125,29 +125,43 @@ fn both_axes<T: Real, const L: usize, const I: usize, const O: usize>(
 }
 
 two_paths! {
-    /// The 6x6 block `from` (rows `row` apart, `c` channels) at the points: point `k`, channel `i` goes to `to[k step + i]`.
-    pub(super) fn input_tile<T: Real>(from: &[T], row: usize, c: usize, to: &mut [T], step: usize) {
-        for_each_block!(c, [8, 1], |at, L| {
-            both_axes::<T, L, SPAN, SPAN>(
-                |i, j| *lanes::<T, L>(from, i * row + j * c + at),
-                input::<T, FUSED>,
-                |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + at) = v,
-            );
-        });
+    /// A 6x6 block of an image at the points: point `k`, channel `i` goes to `to[k step + i]`.
+    pub(super) fn input_tile<T: Real>(image: &[T], block: Block, to: &mut [T], step: usize) {
+        if block.is_inside(SPAN) {
+            to_points::<T, SPAN, true>(image, block, input::<T, FUSED>, to, step);
+        } else {
+            to_points::<T, SPAN, false>(image, block, input::<T, FUSED>, to, step);
+        }
     }
 }
 
 two_paths! {
     /// As [`input_tile`] for a 4x4 block of output gradients.
-    pub(super) fn output_adjoint_tile<T: Real>(from: &[T], row: usize, c: usize, to: &mut [T], step: usize) {
-        for_each_block!(c, [8, 1], |at, L| {
-            both_axes::<T, L, TILE, SPAN>(
-                |i, j| *lanes::<T, L>(from, i * row + j * c + at),
-                output_adjoint::<T, FUSED>,
-                |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + at) = v,
-            );
-        });
+    pub(super) fn output_adjoint_tile<T: Real>(image: &[T], block: Block, to: &mut [T], step: usize) {
+        if block.is_inside(TILE) {
+            to_points::<T, TILE, true>(image, block, output_adjoint::<T, FUSED>, to, step);
+        } else {
+            to_points::<T, TILE, false>(image, block, output_adjoint::<T, FUSED>, to, step);
+        }
     }
+}
+
+/// Reads a block, applies `f` along both axes and spreads the points.
+#[inline(always)]
+fn to_points<T: Real, const I: usize, const INSIDE: bool>(
+    image: &[T],
+    block: Block,
+    f: impl Fn([T; I]) -> [T; SPAN] + Copy,
+    to: &mut [T],
+    step: usize,
+) {
+    for_each_block!(block.c, [8, 1], |at, L| {
+        both_axes::<T, L, I, SPAN>(
+            |i, j| block.read::<T, L, INSIDE>(image, (i, j), at),
+            f,
+            |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + at) = v,
+        );
+    });
 }
 
 two_paths! {
@@ -190,13 +204,13 @@ two_paths! {
 }
 
 two_paths! {
-    /// Kernel gradient `[3, 3, n]` from its 36 points `[n]`.
-    pub(super) fn kernel_adjoint_all<T: Real>(points: &[T], dw: &mut [T]) {
+    /// Kernel gradient `[3, 3, n]` from its 36 points `[n]`, `step` elements apart.
+    pub(super) fn kernel_adjoint_all<T: Real>(points: &[T], step: usize, dw: &mut [T]) {
         let n = dw.len() / 9;
-        debug_assert_eq!(points.len(), n * POINTS);
+        debug_assert_eq!(points.len(), step * POINTS);
         for_each_block!(n, [8, 1], |at, L| {
             both_axes::<T, L, SPAN, 3>(
-                |i, j| *lanes::<T, L>(points, (i * SPAN + j) * n + at),
+                |i, j| *lanes::<T, L>(points, (i * SPAN + j) * step + at),
                 kernel_adjoint::<T, FUSED>,
                 |i, j, v| *lanes_mut::<T, L>(dw, (i * 3 + j) * n + at) = v,
             );

@@ -11,7 +11,7 @@ use crate::{Real, parallel};
 /// Tiles brought to the points at a time.
 const TOGETHER: usize = 32;
 /// Bytes of points held before they are multiplied.
-const HELD_BYTES: usize = 6 << 20;
+const HELD_BYTES: usize = 3 << 20;
 
 /// `dw = weight_grad(x, dy)`. Lengths have been checked, and [`super::applies`]. Tiles are summed in order, in steps that
 /// depend on the geometry alone.
@@ -24,14 +24,14 @@ pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut 
     let blocks = count.div_ceil(TOGETHER);
     let (a_step, b_step) = (TOGETHER * ci + SKEW, TOGETHER * co + SKEW);
     let held = (HELD_BYTES / (POINTS * (a_step + b_step) * size_of::<T>())).clamp(2, blocks.max(2));
-    let mut points = Scratch::<T>::filled(POINTS * ci * co, T::ZERO);
+    let step = ci * co + SKEW;
+    let mut points = Scratch::<T>::filled(POINTS * step, T::ZERO);
     let mut a = Scratch::<T>::take(held.min(blocks) * POINTS * a_step);
     let mut b = Scratch::<T>::take(held.min(blocks) * POINTS * b_step);
     for first in (0..blocks).step_by(held) {
         let now = held.min(blocks - first);
         let (a, b) = (&mut a[..now * POINTS * a_step], &mut b[..now * POINTS * b_step]);
         parallel::for_each_chunk2((a, POINTS * a_step), (b, POINTS * b_step), |block, a, b| {
-            let mut patch = Scratch::<T>::take(POINTS * ci.max(co));
             for t in 0..TOGETHER {
                 let tile = (first + block) * TOGETHER + t;
                 if tile >= count {
@@ -43,15 +43,14 @@ pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut 
                 let (image, row, column) = tiles.place(tile);
                 let at = (row as isize - g.pad_top as isize, column as isize - g.pad_left as isize);
                 let x = &x[image * from.len()..][..from.len()];
-                let (source, line) = from.block::<T, SPAN>(x, at, &mut patch);
-                input_tile(source, line, ci, &mut a[t * ci..], a_step);
+                input_tile(x, from.block(at, SPAN), &mut a[t * ci..], a_step);
                 let dy = &dy[image * to.len()..][..to.len()];
-                let (source, line) = to.block::<T, TILE>(dy, (row as isize, column as isize), &mut patch);
-                output_adjoint_tile(source, line, co, &mut b[t * co..], b_step);
+                let block = to.block((row as isize, column as isize), TILE);
+                output_adjoint_tile(dy, block, &mut b[t * co..], b_step);
             }
         });
         let terms = now * TOGETHER;
-        parallel::for_each_chunk(&mut points, ci * co, |k, points| {
+        parallel::for_each_chunk(&mut points, step, |k, points| {
             let mut packed = Scratch::<T>::take(Packed::<T>::len(terms, co));
             for block in 0..now {
                 let b = MatRef::rows(&b[block * POINTS * b_step + k * b_step..], co);
@@ -63,5 +62,5 @@ pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut 
             float::product(left, &Packed::new(&packed, terms, co), target, points);
         });
     }
-    kernel_adjoint_all(&points, dw);
+    kernel_adjoint_all(&points, step, dw);
 }

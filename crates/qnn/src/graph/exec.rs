@@ -1,12 +1,15 @@
 //! Runs a planned graph: buffers are allocated once, then every run reuses them.
 
+use kernels::parallel::for_each_part;
 use kernels::{channel, conv2d, depthwise, pool};
 use qtensor::stream::{self, Purpose};
 use qtensor::{Codes, Phase, Quantized, Scratch};
 
+use super::fuse::{OPERANDS, OUTPUTS, Step};
+use super::fused;
 use super::math::{self, Element};
 use super::quantized::{IntegerConv, KernelCodes, coded_kernels};
-use super::{Graph, NodeId, Nonlinearity, Op, Plan, Random, Unary};
+use super::{Graph, NodeId, Op, Plan, Random, Unary};
 use crate::QnnError;
 
 /// Where the executor finds the tensors that are not its own.
@@ -40,6 +43,8 @@ pub struct Executor<T: Element> {
     frozen: bool,
     scratch: Scratch<T>,
     scales: Vec<T>,
+    /// Sums of the parts of the group being run.
+    sums: Vec<f64>,
 }
 
 impl<T: Element> Executor<T> {
@@ -50,7 +55,11 @@ impl<T: Element> Executor<T> {
         let slots = plan.slot_len.iter().map(|&n| vec![T::ZERO; n]).collect();
         let mut integer: Vec<Option<IntegerConv>> = (0..graph.nodes.len()).map(|_| None).collect();
         if T::f32s(&[]).is_some() {
-            for id in plan.order.iter().chain(&plan.frozen) {
+            let nodes = plan.steps.iter().filter_map(|s| match s {
+                Step::Node(id) => Some(id),
+                Step::Group(_) => None,
+            });
+            for id in nodes.chain(&plan.frozen) {
                 integer[id.index()] = IntegerConv::find(&graph, *id);
             }
         }
@@ -59,6 +68,7 @@ impl<T: Element> Executor<T> {
             let len = graph.nodes[id.index()].len();
             codes[id.index()] = Some(KernelCodes { codes: vec![0; len], scales: Vec::new() });
         }
+        let sums = plan.groups.iter().map(|g| g.parts() * g.sums_len).max().unwrap_or(0);
         Self {
             graph,
             plan,
@@ -69,6 +79,7 @@ impl<T: Element> Executor<T> {
             frozen: freeze,
             scratch: Scratch::new(),
             scales: Vec::new(),
+            sums: vec![0.0; sums],
         }
     }
 
@@ -86,7 +97,7 @@ impl<T: Element> Executor<T> {
     pub fn prepare(&mut self, leaves: &impl Leaves<T>) -> Result<(), QnnError> {
         self.integer.iter_mut().flatten().for_each(IntegerConv::forget);
         for k in 0..self.plan.frozen.len() {
-            self.step(self.plan.frozen[k], leaves, RunKey::default())?;
+            self.step(Step::Node(self.plan.frozen[k]), leaves, RunKey::default())?;
         }
         Ok(())
     }
@@ -98,7 +109,7 @@ impl<T: Element> Executor<T> {
             self.integer.iter_mut().flatten().for_each(IntegerConv::forget);
         }
         for k in start..self.plan.stage_ends[stage] {
-            self.step(self.plan.order[k], leaves, key)?;
+            self.step(self.plan.steps[k], leaves, key)?;
         }
         Ok(())
     }
@@ -110,9 +121,18 @@ impl<T: Element> Executor<T> {
         key: RunKey,
     ) -> Result<Option<String>, QnnError> {
         for k in 0..self.plan.stage_ends[0] {
-            let id = self.plan.order[k];
-            self.step(id, leaves, key)?;
-            if self.value(id, leaves).iter().any(|v| !v.to_f64().is_finite()) {
+            let step = self.plan.steps[k];
+            self.step(step, leaves, key)?;
+            let bad = |id: &NodeId| self.value(*id, leaves).iter().any(|v| !v.to_f64().is_finite());
+            let bad = match step {
+                Step::Node(id) => Some(id).filter(bad),
+                Step::Group(g) if self.plan.groups[g].writes().any(|id| bad(&id)) => {
+                    let (graph, plan) = (&self.graph, &self.plan);
+                    fused::first_non_finite(graph, &plan.root, &plan.groups[g], |id| self.value(id, leaves))
+                }
+                Step::Group(_) => None,
+            };
+            if let Some(id) = bad {
                 return Ok(Some(self.graph.label(id).to_owned()));
             }
         }
@@ -134,13 +154,54 @@ impl<T: Element> Executor<T> {
         &self.slots[slot][..self.graph.nodes[root.index()].len()]
     }
 
-    fn step(&mut self, id: NodeId, leaves: &impl Leaves<T>, key: RunKey) -> Result<(), QnnError> {
+    fn step(&mut self, step: Step, leaves: &impl Leaves<T>, key: RunKey) -> Result<(), QnnError> {
+        let id = match step {
+            Step::Node(id) => id,
+            Step::Group(g) => return self.group(g, leaves),
+        };
         let slot = self.plan.slot[id.index()].expect("planned nodes have slots");
         let mut buffer = std::mem::take(&mut self.slots[slot]);
         let len = self.graph.nodes[id.index()].len();
         let result = self.compute(id, &mut buffer[..len], leaves, key);
         self.slots[slot] = buffer;
         result
+    }
+
+    /// Computes a group: parts in parallel, then the sums over parts in their order.
+    fn group(&mut self, number: usize, leaves: &impl Leaves<T>) -> Result<(), QnnError> {
+        let (graph, plan) = (&self.graph, &self.plan);
+        let group = &plan.groups[number];
+        let slot = |id: NodeId| plan.slot[id.index()].expect("stored nodes have slots");
+        let mut buffers: [Vec<T>; OUTPUTS] = [const { Vec::new() }; OUTPUTS];
+        for (buffer, id) in buffers.iter_mut().zip(&group.outputs) {
+            *buffer = std::mem::take(&mut self.slots[slot(*id)]);
+        }
+        let mut chunks = group.outputs.iter().map(|id| graph.nodes[id.index()].len());
+        let outputs = buffers.each_mut().map(|buffer| match chunks.next() {
+            Some(len) => (&mut buffer[..len], len / group.units * group.part),
+            None => (&mut [][..], 0),
+        });
+        let sums = &mut self.sums[..group.parts() * group.sums_len];
+        let values = Values { graph, plan, slots: &self.slots, leaves };
+        let failure = std::sync::Mutex::new(None);
+        for_each_part(group.parts(), outputs, (sums, group.sums_len), group.scratch, |part| {
+            if let Err(error) = fused::run_part(graph, group, |id| values.of(id), part) {
+                *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+            }
+        });
+        for (buffer, id) in buffers.into_iter().zip(&group.outputs) {
+            self.slots[slot(*id)] = buffer;
+        }
+        for &(id, at) in &group.sums {
+            for (c, out) in self.slots[slot(id)].iter_mut().take(graph.nodes[id.index()].len()).enumerate() {
+                let parts = self.sums[..group.parts() * group.sums_len].iter().skip(at + c);
+                *out = T::from_f64(parts.step_by(group.sums_len).sum());
+            }
+        }
+        match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            None => Ok(()),
+            Some((id, source)) => Err(QnnError::Kernel { layer: graph.label(id).to_owned(), source }),
+        }
     }
 
     fn compute(
@@ -153,9 +214,6 @@ impl<T: Element> Executor<T> {
         let node = &self.graph.nodes[id.index()];
         let values = Values { graph: &self.graph, plan: &self.plan, slots: &self.slots, leaves };
         let input = |k: usize| values.of(node.inputs[k]);
-        let in_place = self.plan.in_place[id.index()];
-        // `None` stands for the operand that already lies in `out`.
-        let operand = |k: usize| (in_place != Some(k)).then(|| input(k));
         let kernel = |r: Result<(), kernels::KernelError>| {
             r.map_err(|source| QnnError::Kernel { layer: self.graph.label(id).to_owned(), source })
         };
@@ -169,15 +227,10 @@ impl<T: Element> Executor<T> {
             }
             Op::Fill(v) => out.fill(T::from_f64(*v)),
             Op::Random(kind, tag) => draw(*kind, *tag, key, node.shape[0], out),
-            Op::Linear(c) => linear(c, out, operand(0), |k| input(k)),
-            Op::AddScalar(c) => math::map1(out, operand(0), |x| x + T::from_f64(*c)),
-            Op::Mul => math::map2(out, operand(0), operand(1), |a, b| a * b),
             Op::Unary(f) => {
                 let f = *f;
-                math::map1(out, Some(input(0)), |x| T::from_f64(unary(f, x.to_f64())));
+                out.iter_mut().zip(input(0)).for_each(|(o, x)| *o = T::from_f64(unary(f, x.to_f64())));
             }
-            Op::Activation(f) => activate(f, input(0), out),
-            Op::ActivationGrad(f, order) => activate_grad(f, *order, input(0), operand(1), out),
             Op::QuantizeKernel(q, tag) => {
                 let mut rng = stream::stream(key.seed, Purpose::Quantizer, &[*tag, key.step]);
                 let (codes, scales) = match &mut self.codes[id.index()] {
@@ -188,17 +241,6 @@ impl<T: Element> Executor<T> {
                 q.quantize(input(0), &node.shape, self.phase, Some(&mut rng), quantized).map_err(
                     |source| QnnError::Quantize { layer: self.graph.label(id).to_owned(), source },
                 )?;
-            }
-            Op::ChannelAffine(terms, bias) => {
-                let term = |t: usize| (input(2 * t), input(2 * t + 1));
-                let bias = bias.then(|| input(2 * terms));
-                kernel(match terms {
-                    0 => channel::affine(&[], bias, out),
-                    1 => channel::affine(&[term(0)], bias, out),
-                    2 => channel::affine(&[term(0), term(1)], bias, out),
-                    3 => channel::affine(&[term(0), term(1), term(2)], bias, out),
-                    n => channel::affine(&(0..*n).map(term).collect::<Vec<_>>(), bias, out),
-                })?;
             }
             Op::ChannelDot => kernel(channel::dot(input(0), input(1), out))?,
             Op::ChannelSum => kernel(channel::sum(input(0), out))?,
@@ -216,13 +258,10 @@ impl<T: Element> Executor<T> {
                 });
             }
             Op::RowScale => {
-                let (x, r) = (operand(0), input(1));
+                let (x, r) = (input(0), input(1));
                 math::rows(out, node.shape[0], |n, o| {
                     let width = o.len();
-                    match x {
-                        Some(x) => o.iter_mut().zip(&x[n * width..]).for_each(|(o, &x)| *o = x * r[n]),
-                        None => o.iter_mut().for_each(|o| *o *= r[n]),
-                    }
+                    o.iter_mut().zip(&x[n * width..]).for_each(|(o, &x)| *o = x * r[n]);
                 });
             }
             Op::RowBroadcast => {
@@ -236,10 +275,6 @@ impl<T: Element> Executor<T> {
             Op::DotAll => {
                 let (x, y) = (input(0), input(1));
                 out[0] = T::from_f64(math::sum(x.len(), |i| x[i].to_f64() * y[i].to_f64()));
-            }
-            Op::ScalarMul => {
-                let s = input(1)[0];
-                math::map1(out, operand(0), |x| x * s);
             }
             Op::ScalarBroadcast => out.fill(input(0)[0]),
             Op::LogSumExp => {
@@ -273,23 +308,31 @@ impl<T: Element> Executor<T> {
             }
             Op::ConvInputGrad(g) => kernel(conv2d::input_grad(g, input(0), input(1), out))?,
             Op::ConvWeightGrad(g) => kernel(conv2d::weight_grad(g, input(0), input(1), out))?,
-            Op::MaxPool(g) => kernel(pool::max_forward(g, input(0), out))?,
-            Op::MaxScatter(g) => kernel(pool::max_scatter(g, input(0), input(1), out))?,
-            Op::MaxGather(g) => kernel(pool::max_gather(g, input(0), input(1), out))?,
             Op::AvgPool(g) => kernel(pool::avg_forward(g, input(0), out))?,
             Op::AvgAdjoint(g) => kernel(pool::avg_adjoint(g, input(0), out))?,
             Op::Dropout(rate, tag) => {
-                let (x, keep) = (operand(0), 1.0 - rate);
+                let (x, keep) = (input(0), 1.0 - rate);
                 let scale = T::from_f64(1.0 / keep);
                 math::rows(out, node.shape[0], |n, o| {
                     let mut rng = stream::stream(key.seed, Purpose::Dropout, &[*tag, key.step, n as u64]);
-                    let x = x.map(|x| &x[n * o.len()..][..o.len()]);
-                    for (i, o) in o.iter_mut().enumerate() {
+                    let x = &x[n * o.len()..][..o.len()];
+                    for (o, &x) in o.iter_mut().zip(x) {
                         let kept = f64::from(stream::uniform_f32(&mut rng)) < keep;
-                        let x = x.map_or(*o, |x| x[i]);
                         *o = if kept { x * scale } else { T::ZERO };
                     }
                 });
+            }
+            elementwise => {
+                let all = node.shape.first().copied().unwrap_or(1);
+                let mut few: [&[T]; OPERANDS] = [&[]; OPERANDS];
+                let done = if node.inputs.len() <= OPERANDS {
+                    few.iter_mut().enumerate().take(node.inputs.len()).for_each(|(k, x)| *x = input(k));
+                    fused::apply(elementwise, (all, all), &few[..node.inputs.len()], out)
+                } else {
+                    let many: Vec<&[T]> = (0..node.inputs.len()).map(input).collect();
+                    fused::apply(elementwise, (all, all), &many, out)
+                };
+                kernel(done)?;
             }
         }
         Ok(())
@@ -316,19 +359,6 @@ impl<'a, T: Element, L: Leaves<T>> Values<'a, T, L> {
     }
 }
 
-fn linear<'a, T: Element>(c: &[f64], out: &mut [T], first: Option<&[T]>, input: impl Fn(usize) -> &'a [T]) {
-    let c0 = T::from_f64(c[0]);
-    if c.len() == 1 {
-        return math::map1(out, first, |x| c0 * x);
-    }
-    let c1 = T::from_f64(c[1]);
-    math::map2(out, first, Some(input(1)), |x, y| c0 * x + c1 * y);
-    for (k, &c) in c.iter().enumerate().skip(2) {
-        let c = T::from_f64(c);
-        math::map2(out, None, Some(input(k)), |o, x| o + c * x);
-    }
-}
-
 fn unary(f: Unary, x: f64) -> f64 {
     match f {
         Unary::Rsqrt => 1.0 / x.sqrt(),
@@ -338,43 +368,6 @@ fn unary(f: Unary, x: f64) -> f64 {
         Unary::Sign if x == 0.0 => 0.0,
         Unary::Sign => x.signum(),
         Unary::Detach => x,
-    }
-}
-
-fn activate<T: Element>(f: &Nonlinearity, x: &[T], out: &mut [T]) {
-    match f {
-        Nonlinearity::Relu => math::map1(out, Some(x), |x| if x > T::ZERO { x } else { T::ZERO }),
-        Nonlinearity::Quantizer(q) => {
-            math::pieces(out, |at, out| q.values(&x[at..at + out.len()], out));
-        }
-    }
-}
-
-fn activate_grad<T: Element>(f: &Nonlinearity, order: u32, x: &[T], g: Option<&[T]>, out: &mut [T]) {
-    match f {
-        Nonlinearity::Relu => {
-            let slope = if order == 1 { T::ONE } else { T::ZERO };
-            math::map2(out, Some(x), g, |x, g| if x > T::ZERO { g * slope } else { T::ZERO });
-        }
-        Nonlinearity::Quantizer(q) => {
-            if order == 1 {
-                return math::pieces(out, |at, out| {
-                    let mut slopes = [T::ZERO; 512];
-                    for (block, out) in out.chunks_mut(512).enumerate() {
-                        let at = at + 512 * block;
-                        let slopes = &mut slopes[..out.len()];
-                        q.slopes(&x[at..], slopes);
-                        match g {
-                            Some(g) => {
-                                out.iter_mut().zip(&g[at..]).zip(slopes).for_each(|((o, &g), s)| *o = g * *s)
-                            }
-                            None => out.iter_mut().zip(slopes).for_each(|(o, s)| *o *= *s),
-                        }
-                    }
-                });
-            }
-            math::map2(out, Some(x), g, |x, g| g * q.surrogate(x, order));
-        }
     }
 }
 

@@ -55,26 +55,6 @@ pub(crate) fn pieces<T: Send, F: Fn(usize, &mut [T]) + Sync>(out: &mut [T], f: F
     }
 }
 
-/// `out[i] = f(a[i])`, or `f(out[i])` where `a` is `None`.
-pub(crate) fn map1<T: Real>(out: &mut [T], a: Option<&[T]>, f: impl Fn(T) -> T + Sync) {
-    pieces(out, |at, out| match a {
-        Some(a) => out.iter_mut().zip(&a[at..]).for_each(|(o, &a)| *o = f(a)),
-        None => out.iter_mut().for_each(|o| *o = f(*o)),
-    });
-}
-
-/// `out[i] = f(a[i], b[i])`; `None` reads `out` itself.
-pub(crate) fn map2<T: Real>(out: &mut [T], a: Option<&[T]>, b: Option<&[T]>, f: impl Fn(T, T) -> T + Sync) {
-    pieces(out, |at, out| match (a, b) {
-        (Some(a), Some(b)) => {
-            out.iter_mut().zip(&a[at..]).zip(&b[at..]).for_each(|((o, &a), &b)| *o = f(a, b));
-        }
-        (None, Some(b)) => out.iter_mut().zip(&b[at..]).for_each(|(o, &b)| *o = f(*o, b)),
-        (Some(a), None) => out.iter_mut().zip(&a[at..]).for_each(|(o, &a)| *o = f(a, *o)),
-        (None, None) => out.iter_mut().for_each(|o| *o = f(*o, *o)),
-    });
-}
-
 /// Sum of `f(i)` over `0..n`: 64 fixed pieces in double precision, added in order.
 pub(crate) fn sum(n: usize, f: impl Fn(usize) -> f64 + Sync) -> f64 {
     let mut parts = [0.0f64; 64];

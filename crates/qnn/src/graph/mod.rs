@@ -2,6 +2,8 @@
 
 mod build;
 mod exec;
+mod fuse;
+mod fused;
 mod grad;
 mod math;
 mod op;

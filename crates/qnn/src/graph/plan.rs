@@ -1,22 +1,23 @@
 //! Which nodes to compute, in which order, and which buffers they may share.
 
+use super::fuse::{Fusion, Group, Step};
 use super::{Graph, NodeId, Op};
 
-/// An execution plan: an order per stage and a buffer ("slot") per node, reused as soon as its last reader is done.
+/// An execution plan: steps per stage and a buffer ("slot") per stored node, reused as soon as its last reader is done.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Nodes computed once, by [`super::Executor::prepare`].
     pub(crate) frozen: Vec<NodeId>,
-    /// Nodes computed in every run, stage after stage.
-    pub(crate) order: Vec<NodeId>,
-    /// End of each stage in `order`.
+    /// What every run does, stage after stage.
+    pub(crate) steps: Vec<Step>,
+    /// End of each stage in `steps`.
     pub(crate) stage_ends: Vec<usize>,
-    /// Slot of each node; leaves have none.
+    /// Nodes computed together.
+    pub(crate) groups: Vec<Group>,
+    /// Slot of each node; leaves, and what is not stored, have none.
     pub(crate) slot: Vec<Option<usize>>,
     /// Length of each slot in elements.
     pub(crate) slot_len: Vec<usize>,
-    /// Whether the node overwrites the slot of its operand of that position.
-    pub(crate) in_place: Vec<Option<usize>>,
     /// The node whose storage a node shares (itself, unless it is a reshape).
     pub(crate) root: Vec<NodeId>,
 }
@@ -41,7 +42,7 @@ impl Plan {
             };
         }
         let mut done = vec![false; count];
-        let (mut frozen, mut order, mut stage_ends) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut frozen, mut order, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for outputs in stages {
             let mut needed = vec![false; count];
             outputs.iter().for_each(|o| needed[o.index()] = true);
@@ -58,57 +59,54 @@ impl Plan {
                 }
                 done[i] |= needed[i];
             }
-            stage_ends.push(order.len());
+            ends.push(order.len());
         }
-        let mut plan = Self {
-            frozen,
-            order,
-            stage_ends,
-            slot: vec![None; count],
-            slot_len: Vec::new(),
-            in_place: vec![None; count],
-            root,
-        };
-        plan.assign(graph, stages);
+        let mut kept = vec![false; count];
+        let outputs = stages.iter().flat_map(|s| s.iter()).chain(&frozen);
+        outputs.for_each(|id| kept[root[id.index()].index()] = true);
+        let fusion = Fusion::new(graph, &root, &order, &kept);
+        let (mut steps, mut stage_ends, mut groups, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for end in ends {
+            steps.extend(fusion.stage(&order[start..end], &mut groups));
+            stage_ends.push(steps.len());
+            start = end;
+        }
+        let mut plan =
+            Self { frozen, steps, stage_ends, groups, slot: vec![None; count], slot_len: Vec::new(), root };
+        plan.assign(graph, &kept);
         plan
     }
 
-    fn assign(&mut self, graph: &Graph, stages: &[&[NodeId]]) {
+    /// Tensors that a step reads and writes.
+    fn traffic(&self, graph: &Graph, step: Step) -> (Vec<NodeId>, Vec<NodeId>) {
+        let (mut reads, writes): (Vec<NodeId>, Vec<NodeId>) = match step {
+            Step::Node(id) => (graph.nodes[id.index()].inputs.clone(), vec![id]),
+            Step::Group(g) => (self.groups[g].reads().collect(), self.groups[g].writes().collect()),
+        };
+        reads.iter_mut().for_each(|r| *r = self.root[r.index()]);
+        reads.sort_unstable();
+        reads.dedup();
+        (reads, writes)
+    }
+
+    fn assign(&mut self, graph: &Graph, kept: &[bool]) {
         let mut last_use = vec![0; graph.nodes.len()];
-        for (time, id) in self.order.iter().enumerate() {
-            for input in &graph.nodes[id.index()].inputs {
-                last_use[self.root[input.index()].index()] = time;
-            }
+        for (time, step) in self.steps.iter().enumerate() {
+            self.traffic(graph, *step).0.iter().for_each(|r| last_use[r.index()] = time);
         }
-        let kept = stages.iter().flat_map(|s| s.iter()).chain(&self.frozen);
-        kept.for_each(|id| last_use[self.root[id.index()].index()] = NEVER);
+        last_use.iter_mut().zip(kept).filter(|(_, kept)| **kept).for_each(|(last, _)| *last = NEVER);
         for id in self.frozen.clone() {
             self.slot[id.index()] = Some(self.slot_len.len());
             self.slot_len.push(graph.nodes[id.index()].len());
         }
         let mut free: Vec<usize> = Vec::new();
-        for (time, id) in self.order.clone().into_iter().enumerate() {
-            let node = &graph.nodes[id.index()];
-            let dying: Vec<NodeId> = {
-                let mut roots: Vec<NodeId> = node.inputs.iter().map(|i| self.root[i.index()]).collect();
-                roots.sort_unstable();
-                roots.dedup();
-                roots.retain(|r| self.slot[r.index()].is_some() && last_use[r.index()] == time);
-                roots
-            };
-            let reused = overwritable(&node.op).and_then(|position| {
-                let operand = self.root[node.inputs[position].index()];
-                let once = node.inputs.iter().filter(|i| self.root[i.index()] == operand).count() == 1;
-                (once && dying.contains(&operand)).then_some((position, operand))
-            });
-            if let Some((position, operand)) = reused {
-                self.in_place[id.index()] = Some(position);
-                self.slot[id.index()] = self.slot[operand.index()];
-                free.extend(dying.iter().filter(|&&r| r != operand).filter_map(|r| self.slot[r.index()]));
-                continue;
+        for (time, step) in self.steps.clone().into_iter().enumerate() {
+            let (reads, writes) = self.traffic(graph, step);
+            for id in writes {
+                self.slot[id.index()] = Some(self.take(&mut free, graph.nodes[id.index()].len()));
             }
-            self.slot[id.index()] = Some(self.take(&mut free, node.len()));
-            free.extend(dying.iter().filter_map(|r| self.slot[r.index()]));
+            let dying = reads.iter().filter(|r| last_use[r.index()] == time);
+            free.extend(dying.filter_map(|r| self.slot[r.index()]));
         }
     }
 
@@ -128,16 +126,5 @@ impl Plan {
     /// Elements held by all buffers together.
     pub fn elements(&self) -> usize {
         self.slot_len.iter().sum()
-    }
-}
-
-/// The operand an operation may overwrite with its result.
-fn overwritable(op: &Op) -> Option<usize> {
-    match op {
-        Op::ActivationGrad(..) => Some(1),
-        Op::Linear(_) | Op::Mul | Op::AddScalar(_) | Op::RowScale | Op::ScalarMul | Op::Dropout(..) => {
-            Some(0)
-        }
-        _ => None,
     }
 }

@@ -1,0 +1,182 @@
+//! Runs one piece of a group, and the elementwise operations themselves.
+
+use std::collections::HashMap;
+
+use kernels::parallel::Part;
+use kernels::{KernelError, Pool2d, channel, elementwise, pool};
+
+use super::fuse::{From, Group, OPERANDS, OUTPUTS, To};
+use super::math::Element;
+use super::{Graph, NodeId, Nonlinearity, Op};
+
+/// Computes one part of a group, piece after piece. `value` reads tensors that are not the group's own.
+pub(super) fn run_part<'a, T: Element>(
+    graph: &Graph,
+    group: &Group,
+    value: impl Fn(NodeId) -> &'a [T],
+    mut part: Part<'_, T, OUTPUTS>,
+) -> Result<(), (NodeId, KernelError)> {
+    let first = part.index * group.part;
+    let last = (first + group.part).min(group.units);
+    part.sums.fill(0.0);
+    for start in (first..last).step_by(group.piece) {
+        let units = group.piece.min(last - start);
+        for instruction in &group.instructions {
+            let node = &graph.nodes[instruction.node.index()];
+            let own = node.len() / group.units * units;
+            // What is written is taken out, so that the rest can be read meanwhile.
+            let mut taken: &mut [T] = &mut [];
+            let (below, rest) = part.scratch.split_at_mut(match instruction.to {
+                To::Local(at) => at,
+                _ => 0,
+            });
+            let (local, above) =
+                rest.split_at_mut(if matches!(instruction.to, To::Local(_)) { own } else { 0 });
+            if let To::Output(k) = instruction.to {
+                taken = std::mem::take(&mut part.outputs[k]);
+            }
+            let mut operands: [&[T]; OPERANDS] = [&[]; OPERANDS];
+            for ((operand, from), id) in operands.iter_mut().zip(&instruction.from).zip(&node.inputs) {
+                let unit = graph.nodes[id.index()].len() / group.units;
+                let cut = |x: &'a [T], at: usize| &x[at * unit..][..units * unit];
+                *operand = match *from {
+                    From::Local(at) if at < below.len() => &below[at..][..units * unit],
+                    From::Local(at) => &above[at - below.len() - local.len()..][..units * unit],
+                    From::Output(k) => &part.outputs[k][(start - first) * unit..][..units * unit],
+                    From::Cut(id) => cut(value(id), start),
+                    From::Whole(id) => value(id),
+                };
+            }
+            let operands = &operands[..node.inputs.len()];
+            let done = match instruction.to {
+                To::Sums(at) if node.op == Op::ChannelSum => {
+                    channel::add_sum(operands[0], &mut part.sums[at..at + node.len()])
+                }
+                To::Sums(at) => {
+                    channel::add_dot(operands[0], operands[1], &mut part.sums[at..at + node.len()])
+                }
+                To::Local(_) => apply(&node.op, (units, group.units), operands, local),
+                To::Output(_) => {
+                    let at = (start - first) * (own / units);
+                    apply(&node.op, (units, group.units), operands, &mut taken[at..at + own])
+                }
+            };
+            done.map_err(|e| (instruction.node, e))?;
+            if let To::Output(k) = instruction.to {
+                part.outputs[k] = taken;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first node of a group that is not finite: its operations once more, one after the other and whole.
+pub(super) fn first_non_finite<'a, T: Element>(
+    graph: &Graph,
+    root: &[NodeId],
+    group: &Group,
+    value: impl Fn(NodeId) -> &'a [T],
+) -> Option<NodeId> {
+    let mut known: HashMap<NodeId, Vec<T>> = HashMap::new();
+    for instruction in &group.instructions {
+        let node = &graph.nodes[instruction.node.index()];
+        let operands: Vec<&[T]> = node
+            .inputs
+            .iter()
+            .zip(&instruction.from)
+            .map(|(input, from)| match from {
+                From::Cut(id) | From::Whole(id) => value(*id),
+                From::Local(_) | From::Output(_) => &known[&root[input.index()]],
+            })
+            .collect();
+        let mut out = vec![T::ZERO; node.len()];
+        let mut sums = vec![0.0; node.len()];
+        match (instruction.to, &operands[..]) {
+            (To::Sums(_), [x]) => channel::add_sum(x, &mut sums),
+            (To::Sums(_), [x, y, ..]) => channel::add_dot(x, y, &mut sums),
+            (_, x) => apply(&node.op, (group.units, group.units), x, &mut out),
+        }
+        .ok()?;
+        if out.iter().map(|v| v.to_f64()).chain(sums).any(|v| !v.is_finite()) {
+            return Some(instruction.node);
+        }
+        known.insert(instruction.node, out);
+    }
+    None
+}
+
+/// One operation on `units.0` of the `units.1` equal cuts of its tensors along their first axes.
+pub(super) fn apply<T: Element>(
+    op: &Op,
+    units: (usize, usize),
+    x: &[&[T]],
+    out: &mut [T],
+) -> Result<(), KernelError> {
+    match op {
+        Op::Linear(c) => linear(c, x, out),
+        Op::AddScalar(c) => elementwise::shift(T::from_f64(*c), x[0], out),
+        Op::Mul => elementwise::multiply(x[0], x[1], out),
+        Op::ScalarMul => elementwise::scale(x[1][0], x[0], out),
+        Op::Activation(Nonlinearity::Relu) => elementwise::relu(x[0], out),
+        Op::Activation(Nonlinearity::Quantizer(q)) => q.values(x[0], out),
+        Op::ActivationGrad(f, order) => activation_grad(f, *order, x[0], x[1], out),
+        Op::ChannelAffine(terms, bias) => {
+            let bias = bias.then(|| x[2 * terms]);
+            let term = |t: usize| (x[2 * t], x[2 * t + 1]);
+            return match terms {
+                0 => channel::affine(&[], bias, out),
+                1 => channel::affine(&[term(0)], bias, out),
+                2 => channel::affine(&[term(0), term(1)], bias, out),
+                3 => channel::affine(&[term(0), term(1), term(2)], bias, out),
+                n => channel::affine(&(0..*n).map(term).collect::<Vec<_>>(), bias, out),
+            };
+        }
+        Op::MaxPool(g) => return pool::max_forward(&cut(g, units)?, x[0], out),
+        Op::MaxScatter(g) => return pool::max_scatter(&cut(g, units)?, x[0], x[1], out),
+        Op::MaxGather(g) => return pool::max_gather(&cut(g, units)?, x[0], x[1], out),
+        other => unreachable!("{other:?} is not elementwise"),
+    }
+    Ok(())
+}
+
+/// A pool over some cuts of its images, each a whole number of windows high.
+fn cut(g: &Pool2d, (units, of): (usize, usize)) -> Result<Pool2d, KernelError> {
+    if units == of && of == g.batch {
+        return Ok(*g);
+    }
+    let rows = g.in_h * g.batch / of;
+    Pool2d::new(
+        [units, rows, g.in_w, g.channels],
+        [g.size_h, g.size_w],
+        [g.stride_h, g.stride_w],
+        kernels::Padding::Valid,
+    )
+}
+
+fn linear<T: Element>(c: &[f64], x: &[&[T]], out: &mut [T]) {
+    let scalar = |k: usize| T::from_f64(c[k]);
+    if c.len() == 1 {
+        return elementwise::scale(scalar(0), x[0], out);
+    }
+    elementwise::combine(scalar(0), x[0], scalar(1), x[1], out);
+    (2..c.len()).for_each(|k| elementwise::add_scaled(scalar(k), x[k], out));
+}
+
+fn activation_grad<T: Element>(f: &Nonlinearity, order: u32, x: &[T], g: &[T], out: &mut [T]) {
+    match f {
+        Nonlinearity::Relu if order == 1 => elementwise::relu_grad(x, g, out),
+        Nonlinearity::Relu => out.fill(T::ZERO),
+        Nonlinearity::Quantizer(q) if order == 1 => {
+            let mut slopes = [T::ZERO; 512];
+            for ((x, g), out) in x.chunks(512).zip(g.chunks(512)).zip(out.chunks_mut(512)) {
+                let slopes = &mut slopes[..out.len()];
+                q.slopes(x, slopes);
+                elementwise::multiply(g, slopes, out);
+            }
+        }
+        Nonlinearity::Quantizer(q) => {
+            let operands = x.iter().zip(g);
+            out.iter_mut().zip(operands).for_each(|(o, (&x, &g))| *o = g * q.surrogate(x, order));
+        }
+    }
+}
