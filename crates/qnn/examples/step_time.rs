@@ -48,6 +48,7 @@ fn main() -> Result<(), QnnError> {
             optimizer: Optimizer::adam(),
             schedule: Schedule::Constant,
             label_smoothing: 0.0,
+            ema: None,
             clip_norm: None,
             patience: None,
             recalibrate: 0,

@@ -1,6 +1,7 @@
 //! One file per command.
 pub(crate) mod analyze;
 pub(crate) mod conformance;
+pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod knobs;
