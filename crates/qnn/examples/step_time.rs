@@ -99,6 +99,7 @@ fn main() -> Result<(), QnnError> {
             optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false, weight_decay: 5e-4 },
             schedule: Schedule::Constant,
             label_smoothing: 0.0,
+            ema: None,
             clip_norm: None,
             patience: None,
             recalibrate: 0,

@@ -4,7 +4,9 @@
 mod checkpoint;
 pub mod conformance;
 mod error;
+mod fold;
 mod forward;
+pub mod fuzzing;
 pub mod graph;
 pub mod infer;
 pub mod interop;

@@ -52,6 +52,7 @@ fn config(optimizer: Optimizer, rate: f64) -> TrainConfig {
         schedule: Schedule::Cosine { warmup: 0.5, floor: 0.05 },
         label_smoothing: 0.02,
         clip_norm: Some(5.0),
+        ema: None,
         patience: None,
         recalibrate: 8,
         seed: 11,
@@ -135,6 +136,56 @@ fn a_diverging_run_stops_with_the_layers_name() {
     let error = trainer.train_epoch(&Bars { len: 64, augment: true }, &mut |_, _| {}).unwrap_err();
     assert!(matches!(error, QnnError::NonFinite { .. }), "{error}");
     assert!(error.to_string().contains("c2_bn"), "{error}");
+}
+
+#[test]
+fn a_run_stops_when_validation_has_not_improved_for_its_patience() {
+    let dir = tempfile::tempdir().unwrap();
+    // With a rate this small nothing changes, so the first epoch stays the best.
+    let config = TrainConfig { patience: Some(2), epochs: 9, ..config(Optimizer::adam(), 1e-12) };
+    let mut trainer = Trainer::new(model(Twin::StqDeterministic), config, Vec::new()).unwrap();
+    let (train, validation) = (Bars { len: 64, augment: true }, Bars { len: 64, augment: false });
+    let mut stopped = None;
+    let outcome = fit(&mut trainer, &train, Some(&validation), dir.path(), &mut |event| {
+        if let Event::Stopped(epoch) = event {
+            stopped = Some(epoch);
+        }
+    })
+    .unwrap();
+    let best = outcome.history.iter().map(|r| r.validation.as_ref().unwrap().correct);
+    let best_at = best.clone().position(|c| c == best.clone().max().unwrap()).unwrap();
+    assert_eq!(outcome.history.len(), best_at + 3);
+    assert_eq!(stopped, Some(outcome.history.len() as u32));
+}
+
+#[test]
+fn the_moving_average_is_kept_and_resumes_with_the_same_bits() {
+    let config = TrainConfig { ema: Some(0.95), ..config(Optimizer::adam(), 5e-3) };
+    let (train, validation) = (Bars { len: 512, augment: true }, Bars { len: 64, augment: false });
+    let run = |dir: &std::path::Path, epochs: u32| {
+        let mut trainer = Trainer::new(model(Twin::Stq), config.clone(), Vec::new()).unwrap();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            fit(&mut trainer, &train, Some(&validation), dir, &mut |event| {
+                if let Event::Step { epoch, done: 2, .. } = event {
+                    assert!(epoch < epochs, "crash");
+                }
+            })
+            .unwrap()
+        }));
+        (result.ok(), trainer.model().clone(), trainer.result())
+    };
+    let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (outcome, raw, averaged) = run(whole.path(), 99);
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.last, averaged);
+    assert_ne!(raw, averaged);
+    assert!(outcome.history.last().unwrap().validation.as_ref().unwrap().accuracy() > 0.8);
+    assert!(run(cut.path(), 2).0.is_none());
+    assert_eq!(run(cut.path(), 99).0.unwrap().last, averaged);
+    for file in ["last.checkpoint", "best.model", "history.jsonl", "events.out.tfevents.0.ternion"] {
+        let [a, b] = [&whole, &cut].map(|dir| std::fs::read(dir.path().join(file)).unwrap());
+        assert_eq!(a, b, "{file}");
+    }
 }
 
 #[test]

@@ -95,12 +95,14 @@ impl<T: Real> Scratch<T> {
         let scalar = [1];
         let dims: &[usize] = if shape.is_empty() { &scalar } else { shape };
         let rank = dims.len();
-        let listed: Vec<(usize, usize)> = match axes {
-            Axes::Last => vec![(rank - 1, 1)],
-            Axes::LastTwo => (rank.saturating_sub(2)..rank).map(|axis| (axis, 1)).collect(),
-            Axes::Listed(list) => list.clone(),
+        // No list is made: an executor brings kernels of different shapes to one scratch in every step.
+        let last_two = [(rank.saturating_sub(2), 1), (rank - 1, 1)];
+        let listed: &[(usize, usize)] = match axes {
+            Axes::LastTwo if rank >= 2 => &last_two,
+            Axes::Last | Axes::LastTwo => &last_two[1..],
+            Axes::Listed(list) => list,
         };
-        for &(axis, block) in &listed {
+        for &(axis, block) in listed {
             if axis >= rank || block == 0 || !dims[axis].is_multiple_of(block) {
                 return Err(QuantizeError::ScaleAxis { axis, block, shape: shape.to_vec() });
             }
@@ -115,7 +117,7 @@ impl<T: Real> Scratch<T> {
         self.group.clear();
         self.slot.clear();
         let (mut groups, mut slots) = (1, 1);
-        for &(axis, block) in &listed {
+        for &(axis, block) in listed {
             groups *= dims[axis] / block;
             slots *= dims[axis];
         }
@@ -140,7 +142,9 @@ impl<T: Real> Scratch<T> {
         self.slots = slots;
         self.shape.clear();
         self.shape.extend_from_slice(shape);
-        self.axes.clone_from(axes);
+        if self.axes != *axes {
+            self.axes.clone_from(axes);
+        }
         let period = self.group.len();
         for sums in &mut self.sums {
             sums.resize(period, 0.0);

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Attack(AttackArgs),
     /// Check kept adversarial examples against a model: norm, box, label, prediction
     VerifyAdversarial(VerifyAdversarialArgs),
+    /// Model files to safetensors and back; weights trained elsewhere into a network
+    Convert(ConvertArgs),
     /// Shapes, parameters, bits, MACs, edges' data types and quantization statistics of a model or network
     Summary(SummaryArgs),
     /// Make the report again from results.jsonl
@@ -205,6 +207,27 @@ pub(crate) struct VerifyAdversarialArgs {
     /// As JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The format of OUT follows from its name: `.safetensors`, else our own.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ternion convert model.qnn model.safetensors                          for PyTorch, NumPy and others
+  ternion convert float.safetensors start.qnn --network resnet8        weights with our names, PyTorch's or Keras'
+  ternion convert float.safetensors start.qnn --network ds_cnn --twin stq")]
+pub(crate) struct ConvertArgs {
+    /// Model file, or safetensors
+    pub(crate) from: PathBuf,
+    /// File to write
+    #[arg(value_name = "OUT")]
+    pub(crate) to: PathBuf,
+    /// Network of the zoo that takes the weights; needed unless FROM is a file of ours
+    #[arg(long, value_name = "NAME")]
+    pub(crate) network: Option<String>,
+    /// Precision of that network
+    #[arg(long, value_enum, requires = "network")]
+    pub(crate) twin: Option<TwinArg>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

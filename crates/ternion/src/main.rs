@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Reproduce(args) => commands::reproduce::run(&args),
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Convert(args) => commands::convert::run(&args),
         Command::Summary(args) => commands::summary::run(&args),
         Command::Report(args) => commands::report::run(&args),
         Command::Data(args) => commands::data::run(&args),

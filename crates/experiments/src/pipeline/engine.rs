@@ -61,8 +61,17 @@ impl Pipeline {
             message,
         })?;
         let grid = InputGrid { scale: data.scale, zero_point: data.zero_point };
-        zoo::build(&part.name, data.shape, grid, data.classes.len(), &quantizers)
-            .map_err(StudyError::work(format!("building {}", part.name)))
+        let failed = || StudyError::work(format!("building {}", part.name));
+        let mut network =
+            zoo::build(&part.name, data.shape, grid, data.classes.len(), &quantizers).map_err(failed())?;
+        let layers = part.layer_quantizers().map_err(|(key, message)| StudyError::Work {
+            context: format!("{}: {key}", job.recipe.name),
+            message,
+        })?;
+        for (layer, quantizer) in layers {
+            network.set_quantizer(layer, quantizer).map_err(failed())?;
+        }
+        Ok(network)
     }
 
     /// Runs `work` with the model of that file, kept compiled between calls.

@@ -3,15 +3,17 @@ use std::path::Path;
 
 use datasets::{Augmentation, Dataset, Part};
 use jacreg::JacobianProbe;
+use qnn::interop::Weights;
 use qnn::train::{self, FitOutcome, Penalty, TrainConfig, Trainer};
 use qnn::{InputGrid, LayerOp, Model, Network, zoo};
+use sha2::{Digest, Sha256};
 
 use super::adapter::SplitSamples;
 use super::engine::Selected;
 use super::sensitivity;
 use super::{Job, Tick};
 use crate::error::StudyError;
-use crate::recipe::SensitivityPart;
+use crate::recipe::{SensitivityPart, StartPart};
 
 /// Batches from which batch normalisation is estimated anew when kernels are sampled in training.
 const RECALIBRATION_BATCHES: usize = 32;
@@ -31,7 +33,10 @@ pub(super) fn fit(
 ) -> Result<FitOutcome, StudyError> {
     let (recipe, schedule) = (job.recipe, &job.recipe.schedule);
     let context = || StudyError::work(format!("training {}", recipe.name));
-    let model = Model::new(network, job.seed).map_err(context())?;
+    let mut model = Model::new(network, job.seed).map_err(context())?;
+    if let Some(part) = &recipe.network.start {
+        start(&mut model, part)?;
+    }
     let mut kernels = model.network.layers.iter().filter_map(|layer| qnn::kernel_quantizer(&layer.op));
     let sampled = kernels.any(qtensor::Quantizer::is_stochastic);
     let config = TrainConfig {
@@ -42,6 +47,7 @@ pub(super) fn fit(
         schedule: schedule.shape.clone(),
         label_smoothing: schedule.label_smoothing,
         clip_norm: schedule.clip_norm,
+        ema: schedule.ema,
         patience: schedule.patience,
         recalibrate: if sampled { RECALIBRATION_BATCHES } else { 0 },
         seed: job.seed,
@@ -80,6 +86,30 @@ pub(super) fn fit(
         train::Event::Stopped(epoch) => tick(total, total, &format!("stopped after epoch {epoch}")),
     };
     train::fit(&mut trainer, &samples, validation, work, &mut on_event).map_err(context())
+}
+
+/// Puts the parameters of a file in place of the random ones.
+fn start(model: &mut Model, part: &StartPart) -> Result<(), StudyError> {
+    let place = part.file.display().to_string();
+    let context = || StudyError::work(format!("starting from {place}"));
+    let bytes = std::fs::read(&part.file).map_err(StudyError::io(&part.file))?;
+    let refused = |message| StudyError::Work { context: format!("starting from {place}"), message };
+    let found: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    if !found.eq_ignore_ascii_case(&part.sha256) {
+        return Err(refused(format!("its SHA-256 is {found}, the recipe says {}", part.sha256)));
+    }
+    if part.file.extension().is_some_and(|e| e == "safetensors") {
+        let weights = Weights::from_bytes(&bytes, &place).map_err(context())?;
+        return model.assign(&weights).map(drop).map_err(context());
+    }
+    let other = Model::from_bytes(&bytes, &place).map_err(context())?;
+    let fits = other.params.len() == model.params.len()
+        && model.params.iter().zip(&other.params).all(|(a, b)| a.name == b.name && a.shape == b.shape);
+    if !fits {
+        return Err(refused(format!("it is a `{}` with other layers", other.network.name)));
+    }
+    model.params.iter_mut().zip(other.params).for_each(|(p, o)| p.values = o.values);
+    Ok(())
 }
 
 /// The network whose bits per layer follow from a short training with 8 bits everywhere.

@@ -10,7 +10,9 @@ mod error;
 mod load;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use attacks::Attack;
 use attacks::audit::AuditOptions;
@@ -136,9 +138,26 @@ pub struct NetworkPart {
     /// Activation quantizer in text form instead of the twin's; `"none"` for a plain ReLU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<String>,
+    /// Quantizers of single layers in text form, such as `conv1 = "quantized_bits(8, 0, alpha=auto)"`, or `"none"`: of a
+    /// layer's kernel, or of an activation such as `conv1_act`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layers: BTreeMap<String, String>,
+    /// Parameters to start from instead of random ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartPart>,
     /// Bits per layer chosen from adversarial noise sensitivity, instead of the twin's weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensitivity: Option<SensitivityPart>,
+}
+
+/// `[network.start]`: a float or quantized model of the same layers, trained here or elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartPart {
+    /// Safetensors file (our names, PyTorch's or Keras'), or a model file of ours.
+    pub file: PathBuf,
+    /// SHA-256 of the file in hexadecimal digits: the recipe says what it starts from, not only where that lies.
+    pub sha256: String,
 }
 
 /// `[network.sensitivity]`: bits per layer in the manner of QUANOS, for `stq_image_s` and `stq_image_l`.
@@ -177,7 +196,25 @@ impl Recipe {
     }
 }
 
+/// A layer's name and its quantizer, `None` for float.
+pub type LayerQuantizer<'a> = (&'a str, Option<Quantizer>);
+
 impl NetworkPart {
+    /// The quantizers of single layers.
+    ///
+    /// # Errors
+    /// The layer and what is wrong with its text.
+    pub fn layer_quantizers(&self) -> Result<Vec<LayerQuantizer<'_>>, (String, String)> {
+        let read = |(layer, text): (&'_ String, &'_ String)| match text.as_str() {
+            "none" => Ok(None),
+            text => text
+                .parse::<Quantizer>()
+                .map(Some)
+                .map_err(|e| (format!("network.layers.{layer}"), format!("`{text}`: {e}"))),
+        };
+        self.layers.iter().map(|entry| Ok((entry.0.as_str(), read(entry)?))).collect()
+    }
+
     /// The twin's quantizers with this part's own put in their place.
     ///
     /// # Errors
@@ -265,6 +302,9 @@ pub struct SchedulePart {
     /// Largest global gradient norm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f32>,
+    /// Decay per step of a moving average of all parameters, which is then what is validated, kept and reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f32>,
     /// Stop after this many epochs without a better validation accuracy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<u32>,

@@ -57,6 +57,12 @@ fn network(recipe: &Recipe) -> Result<(), Fault> {
             || "bits must satisfy 2 <= min_bits <= max_bits <= 8".into(),
         )?;
     }
+    recipe.network.layer_quantizers()?;
+    require(
+        "network.layers",
+        recipe.network.layers.is_empty() || recipe.network.sensitivity.is_none(),
+        || "not together with network.sensitivity, which chooses every layer's bits".into(),
+    )?;
     recipe.network.quantizers().map(drop).map_err(|(key, message)| (key.to_owned(), message))
 }
 
@@ -67,6 +73,8 @@ fn schedule(recipe: &Recipe) -> Result<(), Fault> {
     require("schedule.lr", schedule.lr > 0.0 && schedule.lr.is_finite(), || "must be above 0".into())?;
     let smoothing = schedule.label_smoothing;
     require("schedule.label_smoothing", (0.0..1.0).contains(&smoothing), || "must be in [0, 1)".into())?;
+    let ema = schedule.ema.unwrap_or(0.0);
+    require("schedule.ema", (0.0..1.0).contains(&ema), || "must be in [0, 1)".into())?;
     let clip = schedule.clip_norm.unwrap_or(1.0);
     require("schedule.clip_norm", clip > 0.0 && clip.is_finite(), || "must be above 0".into())
 }

@@ -22,14 +22,19 @@ const LIMIT: usize = 1 << 30;
 pub(crate) fn encode<V: Serialize>(magic: &[u8; 8], value: &V) -> Result<Vec<u8>, String> {
     let config = bincode::config::legacy();
     let payload = bincode::serde::encode_to_vec(value, config).map_err(|e| e.to_string())?;
+    Ok(seal(magic, &payload))
+}
+
+/// A payload behind its header.
+pub(crate) fn seal(magic: &[u8; 8], payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + payload.len());
     bytes.extend(magic);
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend(BINCODE_LEGACY.to_le_bytes());
     bytes.extend((payload.len() as u64).to_le_bytes());
-    bytes.extend(Sha256::digest(&payload));
+    bytes.extend(Sha256::digest(payload));
     bytes.extend(payload);
-    Ok(bytes)
+    bytes
 }
 
 /// Decodes and checks; every defect of the bytes is an error with its reason.

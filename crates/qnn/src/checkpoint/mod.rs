@@ -54,9 +54,19 @@ impl Checkpoint {
     }
 
     pub(crate) fn load(path: &Path) -> Result<Self, QnnError> {
-        let file = |reason| QnnError::File { path: path.display().to_string(), reason };
-        codec::decode(CHECKPOINT, &codec::read(path)?).map_err(file)
+        Self::from_bytes(&codec::read(path)?, &path.display().to_string())
     }
+
+    /// Reads a checkpoint's bytes; `path` names them in messages.
+    pub(crate) fn from_bytes(bytes: &[u8], path: &str) -> Result<Self, QnnError> {
+        let file = |reason| QnnError::File { path: path.to_owned(), reason };
+        codec::decode(CHECKPOINT, bytes).map_err(file)
+    }
+}
+
+/// `payload` as a model file: behind a right header and checksum, whatever it is.
+pub(crate) fn sealed(payload: &[u8]) -> Vec<u8> {
+    codec::seal(MODEL, payload)
 }
 
 pub(crate) use codec::{read, write_atomic};

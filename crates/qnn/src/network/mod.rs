@@ -190,6 +190,36 @@ impl Network {
         self.then(name, conv2d(filters, [size, size], [stride, stride], false, q))
     }
 
+    /// Appends a separable convolution without bias: a SAME depthwise one named `name_dw` and a 1x1 one named `name_pw`.
+    pub fn separable(
+        self,
+        name: &str,
+        filters: usize,
+        size: usize,
+        stride: usize,
+        q: &Option<Quantizer>,
+    ) -> Self {
+        self.then(&format!("{name}_dw"), depthwise([size, size], [stride, stride], false, q))
+            .then(&format!("{name}_pw"), conv2d(filters, [1, 1], [1, 1], false, q))
+    }
+
+    /// Replaces the quantizer of one layer: of its kernel, or of the activation it is.
+    ///
+    /// # Errors
+    /// A layer that does not exist or has nothing to quantize; an activation quantizer that is not elementwise.
+    pub fn set_quantizer(&mut self, layer: &str, q: Option<Quantizer>) -> Result<(), QnnError> {
+        let wiring = |reason: &str| QnnError::Wiring { layer: layer.to_owned(), reason: reason.to_owned() };
+        let found = self.layers.iter_mut().find(|l| l.name == layer);
+        match &mut found.ok_or_else(|| wiring("does not exist"))?.op {
+            LayerOp::Conv2d { quantizer, .. }
+            | LayerOp::DepthwiseConv2d { quantizer, .. }
+            | LayerOp::Dense { quantizer, .. }
+            | LayerOp::Activation { quantizer } => *quantizer = q,
+            _ => return Err(wiring("has neither a kernel nor an activation to quantize")),
+        }
+        self.shapes().map(drop)
+    }
+
     /// Appends batch normalisation (eps 1e-3, momentum 0.9) and an activation named `name_bn` and `name_act`.
     pub fn bn_act(self, name: &str, activation: &Option<Quantizer>) -> Self {
         self.then(&format!("{name}_bn"), BATCH_NORM)

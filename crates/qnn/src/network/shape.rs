@@ -24,6 +24,13 @@ pub struct LayerShape {
 pub type Shapes = Vec<LayerShape>;
 
 pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
+    let grid = net.grid;
+    if !(grid.scale.is_finite() && grid.scale > 0.0) || net.input.contains(&0) || size(&net.input).is_none() {
+        return Err(QnnError::Config(format!(
+            "network `{}`: input {:?} on a grid of step {} is none",
+            net.name, net.input, grid.scale
+        )));
+    }
     let mut shapes: Shapes = Vec::with_capacity(net.layers.len());
     for (i, layer) in net.layers.iter().enumerate() {
         let wiring = |reason: String| QnnError::Wiring { layer: layer.name.clone(), reason };
@@ -70,6 +77,9 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
                 if !flat {
                     return Err(wiring("needs a flat vector: put a flatten layer before it".into()));
                 }
+                if *units == 0 || size(&[c, *units]).is_none() {
+                    return Err(wiring(format!("{c} inputs and {units} units are no layer")));
+                }
                 out.output = [1, 1, *units];
                 out.macs = (c * units) as u64;
                 out.params.push(("kernel", vec![c, *units]));
@@ -77,7 +87,10 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
                     out.params.push(("bias", vec![*units]));
                 }
             }
-            LayerOp::BatchNorm { .. } => {
+            LayerOp::BatchNorm { eps, momentum } => {
+                if !(eps.is_finite() && *eps >= 0.0 && (0.0..=1.0).contains(momentum)) {
+                    return Err(wiring(format!("eps {eps} or momentum {momentum} is out of range")));
+                }
                 for name in ["gamma", "beta", "moving_mean", "moving_variance"] {
                     out.params.push((name, vec![c]));
                 }
@@ -98,7 +111,8 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
                 }
             }
             LayerOp::Flatten => {
-                out.output = [1, 1, h * w * c];
+                let flat = size(&input).ok_or_else(|| wiring(format!("input {h}x{w}x{c} is too large")))?;
+                out.output = [1, 1, flat];
                 out.flat = true;
             }
             LayerOp::Activation { quantizer } => {
@@ -127,4 +141,10 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
             ),
         }),
     }
+}
+
+/// The product of dimensions, if a buffer of so many f32 can exist.
+fn size(dims: &[usize]) -> Option<usize> {
+    let product = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+    (product <= isize::MAX as usize / 4).then_some(product)
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{EpochStats, Samples, Trainer};
+use super::{EpochStats, Samples, Trainer, tensorboard};
 use crate::QnnError;
 use crate::checkpoint::{Checkpoint, write_atomic};
 use crate::infer::{Evaluation, evaluate};
@@ -57,7 +57,7 @@ pub enum Event<'a> {
 /// A finished run.
 #[derive(Clone, Debug)]
 pub struct FitOutcome {
-    /// The model after the last epoch.
+    /// The model after the last epoch (its moving average, where one is kept).
     pub last: Model,
     /// The model with the best validation accuracy (the last one without validation).
     pub best: Model,
@@ -65,7 +65,7 @@ pub struct FitOutcome {
     pub history: Vec<EpochRecord>,
 }
 
-/// Trains to the end, keeping `last.checkpoint`, `best.model` and `history.jsonl` in `dir` after every epoch. If `dir`
+/// Trains to the end, keeping `last.checkpoint`, `best.model`, `history.jsonl` and events for TensorBoard in `dir` after every epoch. If `dir`
 /// holds a checkpoint of the same run, continues after its last finished epoch, with the same final bits as an
 /// uninterrupted run.
 pub fn fit(
@@ -78,7 +78,7 @@ pub fn fit(
     let (last_path, best_path) = (dir.join("last.checkpoint"), dir.join("best.model"));
     let run = digest(trainer, train.len());
     let mut history = Vec::new();
-    let mut best = trainer.model().clone();
+    let mut best = trainer.result();
     if last_path.exists() {
         let saved = Checkpoint::load(&last_path)?;
         if saved.run != run {
@@ -89,7 +89,7 @@ pub fn fit(
         let epochs = saved.history.len() as u32;
         trainer.restore(saved.model, saved.state, epochs)?;
         history = saved.history;
-        best = if best_path.exists() { Model::load(&best_path)? } else { trainer.model().clone() };
+        best = if best_path.exists() { Model::load(&best_path)? } else { trainer.result() };
         on_event(Event::Resumed(epochs));
     }
     while trainer.epoch() < trainer.config().epochs {
@@ -104,16 +104,18 @@ pub fn fit(
         let config = trainer.config();
         let rate = config.schedule.rate(config.rate, f64::from(epoch), config.epochs);
         let stats = trainer.train_epoch(train, &mut |done, of| on_event(Event::Step { epoch, done, of }))?;
-        let validation = validation.map(|v| evaluate(trainer.model(), v)).transpose()?;
+        let result = trainer.result();
+        let validation = validation.map(|v| evaluate(&result, v)).transpose()?;
         let accuracy = |r: &EpochRecord| r.validation.as_ref().map_or(0.0, Evaluation::accuracy);
         let probes = trainer.probe()?;
         let record = EpochRecord { epoch, train: stats, validation, rate, probes };
         if history.iter().all(|r| accuracy(r) < accuracy(&record)) || record.validation.is_none() {
-            best = trainer.model().clone();
+            best = result;
             best.save(&best_path)?;
         }
         history.push(record);
         write_atomic(&dir.join("history.jsonl"), &lines(&history)?)?;
+        write_atomic(&dir.join(tensorboard::FILE), &tensorboard::events(&history, &trainer.penalty_names()))?;
         let checkpoint = Checkpoint {
             run: run.clone(),
             model: trainer.model().clone(),
@@ -124,7 +126,7 @@ pub fn fit(
         let record = history.last().expect("just pushed");
         on_event(Event::Epoch { record, seconds: started.elapsed().as_secs_f64() });
     }
-    Ok(FitOutcome { last: trainer.model().clone(), best, history })
+    Ok(FitOutcome { last: trainer.result(), best, history })
 }
 
 /// Epochs since the best validation accuracy; `None` before the first epoch or without validation.

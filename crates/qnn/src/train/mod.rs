@@ -6,6 +6,7 @@ mod optimizer;
 mod penalty;
 mod recalibrate;
 mod step;
+mod tensorboard;
 
 pub use adversary::{Adversary, Batch};
 pub use fit::{EpochRecord, Event, FitOutcome, fit};
@@ -58,6 +59,10 @@ pub struct TrainConfig {
     /// Largest global gradient norm; larger gradients are scaled down to it.
     #[serde(default)]
     pub clip_norm: Option<f32>,
+    /// Validate and keep an exponential moving average of all parameters with this decay per step (shorter at the start:
+    /// at most `(1 + t) / (10 + t)` after t steps) instead of the parameters themselves.
+    #[serde(default)]
+    pub ema: Option<f32>,
     /// Stop after this many epochs without a better validation accuracy.
     #[serde(default)]
     pub patience: Option<u32>,
@@ -118,6 +123,9 @@ impl Trainer {
         if config.batch == 0 {
             return Err(QnnError::Config("batch must be at least 1".into()));
         }
+        if config.ema.is_some_and(|decay| !(0.0..1.0).contains(&decay)) {
+            return Err(QnnError::Config("ema: a decay of at least 0 and below 1 is needed".into()));
+        }
         model.validate()?;
         let every = penalties.first().map_or(1, |p| p.every());
         if penalties.iter().any(|p| p.every() != every || every == 0) {
@@ -127,8 +135,12 @@ impl Trainer {
         let plain = (refs.is_empty() || every > 1).then(|| StepGraph::new(&model, config.batch, &[], None));
         let penalised = (!refs.is_empty()).then(|| StepGraph::new(&model, config.batch, &refs, None));
         let [h, w, c] = model.network.input;
+        let mut state = OptimizerState::new(&config.optimizer, &model);
+        if config.ema.is_some() {
+            state.average = model.params.iter().map(|p| p.values.clone()).collect();
+        }
         Ok(Self {
-            state: OptimizerState::new(&config.optimizer, &model),
+            state,
             plain: plain.transpose()?,
             penalised: penalised.transpose()?,
             moments: None,
@@ -177,6 +189,15 @@ impl Trainer {
         &self.model
     }
 
+    /// The model to validate and keep: the moving average where one is asked for.
+    pub fn result(&self) -> Model {
+        let mut result = self.model.clone();
+        for (param, average) in result.params.iter_mut().zip(&self.state.average) {
+            param.values.clone_from(average);
+        }
+        result
+    }
+
     /// Epochs finished.
     pub fn epoch(&self) -> u32 {
         self.epoch
@@ -220,6 +241,7 @@ impl Trainer {
         if model.network != self.model.network
             || !fits(&state.first, &self.state.first)
             || !fits(&state.second, &self.state.second)
+            || !fits(&state.average, &self.state.average)
         {
             return Err(QnnError::Config("the checkpoint is of another network or optimizer".into()));
         }
@@ -304,13 +326,22 @@ impl Trainer {
         if self.moments.is_none() {
             self.moments = Some(MomentsGraph::new(&self.model, self.config.batch)?);
         }
+        let averaged = (!self.state.average.is_empty()).then(|| self.result());
         let graph = self.moments.as_mut().expect("just built");
-        graph.start(&self.model)?;
-        for indices in self.order.chunks_exact(self.config.batch).take(batches) {
-            samples.fill(indices, u64::from(self.epoch), &mut self.x, &mut self.labels)?;
-            graph.run(&self.model, &self.x)?;
+        let mut estimate = |model: &mut Model| {
+            graph.start(model)?;
+            for indices in self.order.chunks_exact(self.config.batch).take(batches) {
+                samples.fill(indices, u64::from(self.epoch), &mut self.x, &mut self.labels)?;
+                graph.run(model, &self.x)?;
+            }
+            graph.finish(model);
+            Ok::<(), QnnError>(())
+        };
+        estimate(&mut self.model)?;
+        if let Some(mut averaged) = averaged {
+            estimate(&mut averaged)?;
+            self.state.average = averaged.params.into_iter().map(|p| p.values).collect();
         }
-        graph.finish(&mut self.model);
         Ok(())
     }
 
@@ -371,6 +402,9 @@ impl Trainer {
             }
         }
         graph.update_moving(&mut self.model);
+        if let Some(decay) = self.config.ema {
+            self.state.average(decay, &self.model);
+        }
         Ok(with_penalty)
     }
 }

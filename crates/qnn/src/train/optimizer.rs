@@ -109,6 +109,8 @@ pub struct OptimizerState {
     pub first: Vec<Vec<f32>>,
     /// Second moments.
     pub second: Vec<Vec<f32>>,
+    /// Moving average of every parameter, if one is kept.
+    pub average: Vec<Vec<f32>>,
 }
 
 impl OptimizerState {
@@ -121,7 +123,16 @@ impl OptimizerState {
             model.params.iter().map(len).collect()
         };
         let adam = matches!(optimizer, Optimizer::Adam { .. });
-        Self { updates: 0, first: zeros(true), second: zeros(adam) }
+        Self { updates: 0, first: zeros(true), second: zeros(adam), average: Vec::new() }
+    }
+
+    /// Moves the average towards the model's parameters.
+    pub(crate) fn average(&mut self, decay: f32, model: &Model) {
+        let t = self.updates as f32;
+        let share = 1.0 - decay.min((1.0 + t) / (10.0 + t));
+        for (average, param) in self.average.iter_mut().zip(&model.params) {
+            average.iter_mut().zip(&param.values).for_each(|(a, w)| *a += share * (w - *a));
+        }
     }
 
     /// Applies one update to parameter `index`, with the gradient scaled by `scale` and `updates` already counted.

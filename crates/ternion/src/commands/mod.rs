@@ -2,6 +2,7 @@
 pub(crate) mod analyze;
 pub(crate) mod attack;
 pub(crate) mod conformance;
+pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod export;

@@ -48,7 +48,7 @@ fn measured(model: &Model) -> Result<Footprint, deploy::DeployError> {
 }
 
 /// A network of the zoo for its usual input, by default in the precision it is known for.
-fn named(name: &str, twin: Option<TwinArg>) -> Result<Network> {
+pub(super) fn named(name: &str, twin: Option<TwinArg>) -> Result<Network> {
     let twin = match twin {
         Some(TwinArg::Stq) => Twin::Stq,
         Some(TwinArg::StqDeterministic) => Twin::StqDeterministic,
@@ -64,5 +64,5 @@ fn named(name: &str, twin: Option<TwinArg>) -> Result<Network> {
     } else {
         ([32, 32, 3], InputGrid::UNIT_IMAGE, 10)
     };
-    Ok(zoo::build(name, shape, grid, classes, &twin.quantizers())?)
+    zoo::build(name, shape, grid, classes, &twin.quantizers()).map_err(|e| anyhow!(Usage(e.to_string())))
 }
