@@ -1,12 +1,12 @@
 //! 3x3 convolutions: trits and bytes with requantisation, f32 and its two gradients, depthwise.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
-use benches::{CONVOLUTIONS, codes, floats, trits};
+use benches::{CONVOLUTIONS, Report, codes, conv_name, floats, trits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kernels::dispatch::Kernel;
 use kernels::epilogue::{Requantize, Scale};
 use kernels::int8::{self, Panel16};
-use kernels::ternary::{self, Panel8};
+use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding, conv2d, depthwise};
 
 /// A requantisation of `n` channels that keeps codes in range.
@@ -17,23 +17,29 @@ fn requantization(n: usize) -> Requantize {
 
 fn convolutions(c: &mut Criterion) {
     let kernel = Kernel::default();
+    let mut report = Report::new();
     for (batch, side, ci, co) in CONVOLUTIONS {
         let g =
             Conv2d::new([batch, side, side, ci], [3, 3, ci, co], [1, 1], Padding::Same).expect("geometry");
-        let mut group = c.benchmark_group(format!("conv2d/{batch}x{side}x{side} {ci}->{co}"));
+        let mut group = c.benchmark_group(conv_name((batch, side, ci, co)));
         group.throughput(Throughput::Elements(g.macs())).sample_size(20);
         let (x, w) = (codes(g.input_len()), trits(g.kernel_len()));
         let (requantize, factors) = (requantization(co), vec![1.0; co]);
         let (mut y, mut real) = (vec![0; g.output_len()], vec![0.0; g.output_len()]);
 
-        let packed = Panel8::conv2d(&g, &w).expect("trits");
-        group.bench_function("ternary to codes", |b| {
-            b.iter(|| ternary::conv2d(kernel, &g, (&x, 0), &packed, &requantize, &mut y).expect("shapes"));
-        });
-        let scale = Scale { scale: &factors, bias: &factors };
-        group.bench_function("ternary to f32", |b| {
-            b.iter(|| ternary::conv2d(kernel, &g, (&x, 0), &packed, &scale, &mut real).expect("shapes"));
-        });
+        for form in [Form::Panel8, Form::Lut2, Form::Lut1] {
+            let packed = Packed::conv2d(form, &g, &w).expect("trits");
+            let x: Vec<u8> = x.iter().map(|code| code & (u8::MAX >> (8 - form.bits()))).collect();
+            let mut run =
+                || ternary::conv2d(kernel, &g, (&x, 0), &packed, &requantize, &mut y).expect("shapes");
+            let name = format!("{} {form}", conv_name((batch, side, ci, co)));
+            report.add(&name, Report::limit(form), g.macs() as usize, &mut run);
+            group.bench_function(format!("ternary {form} to codes"), |b| b.iter(&mut run));
+            let scale = Scale { scale: &factors, bias: &factors };
+            group.bench_function(format!("ternary {form} to f32"), |b| {
+                b.iter(|| ternary::conv2d(kernel, &g, (&x, 0), &packed, &scale, &mut real).expect("shapes"));
+            });
+        }
         let packed = Panel16::conv2d(&g, &w).expect("bytes");
         group.bench_function("int8 to codes", |b| {
             b.iter(|| int8::conv2d(kernel, &g, (&x, 0), &packed, &requantize, &mut y).expect("shapes"));
@@ -50,6 +56,7 @@ fn convolutions(c: &mut Criterion) {
         });
         group.finish();
     }
+    report.print();
 }
 
 fn depthwise_convolutions(c: &mut Criterion) {

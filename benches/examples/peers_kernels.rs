@@ -2,16 +2,13 @@
 #![forbid(unsafe_code)]
 
 use benches::peers::{Peer, Sampler, Work, rate, serve};
-use benches::{CONVOLUTIONS, GEMMS, codes, conv_name, floats, gemm_name, trits};
+use benches::{CONVOLUTIONS, GEMMS, codes, conv_name, floats, gemm_name, rust_peers, trits};
 use kernels::dispatch::Kernel;
 use kernels::epilogue::{Accumulators, Requantize};
 use kernels::gemm::MatRef;
-use kernels::ternary::{self, Panel8};
+use kernels::limits::{Limit, clock};
+use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding, conv2d};
-use ndarray::Array2;
-use ndarray::linalg::general_mat_mul;
-use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
-use rten_tensor::NdTensorView;
 
 type Gemm = (usize, usize, usize);
 type Conv = (usize, usize, usize, usize);
@@ -20,9 +17,23 @@ fn gmacs((m, k, n): Gemm) -> f64 {
     (m * k * n) as f64 / 1e9
 }
 
-fn ternary_gemm(shape: Gemm) -> Sampler {
+/// Codes of the bits that a mode's name begins with.
+fn narrow(mode: &str, len: usize) -> Vec<u8> {
+    codes(len).into_iter().map(|code| code & largest(mode)).collect()
+}
+
+fn largest(mode: &str) -> u8 {
+    match mode {
+        "2-bit x ternary" => 3,
+        "1-bit x ternary" => 1,
+        _ => 255,
+    }
+}
+
+fn ternary_gemm(mode: &'static str, shape: Gemm) -> Sampler {
     let (m, k, n) = shape;
-    let (a, w) = (codes(m * k), Panel8::gemm(k, n, &trits(k * n)).expect("trits"));
+    let form = Form::choose(8 - largest(mode).leading_zeros(), m, n, k);
+    let (a, w) = (narrow(mode, m * k), Packed::gemm(form, k, n, &trits(k * n)).expect("trits"));
     let mut c = vec![0; m * n];
     rate(gmacs(shape), move || {
         ternary::gemm(Kernel::default(), &a, &w, &Accumulators, &mut c).expect("shapes");
@@ -42,9 +53,10 @@ fn geometry((batch, side, ci, co): Conv) -> Conv2d {
     Conv2d::new([batch, side, side, ci], [3, 3, ci, co], [1, 1], Padding::Same).expect("geometry")
 }
 
-fn ternary_conv(shape: Conv) -> Sampler {
+fn ternary_conv(mode: &'static str, shape: Conv) -> Sampler {
     let (g, n) = (geometry(shape), shape.3);
-    let (x, w) = (codes(g.input_len()), Panel8::conv2d(&g, &trits(g.kernel_len())).expect("trits"));
+    let w = Packed::chosen(largest(mode), &g, &trits(g.kernel_len())).expect("trits");
+    let x = narrow(mode, g.input_len());
     let (multiplier, shift) = Requantize::factor(0.01).expect("below one");
     let epilogue = Requantize::new(&vec![0; n], &vec![multiplier; n], &vec![shift; n], 128, (0, 255))
         .expect("parameters");
@@ -62,91 +74,58 @@ fn float_conv(shape: Conv) -> Sampler {
 
 fn ours() -> Vec<Work> {
     let mut works = Vec::new();
-    let mut gemm = |mode: &str, shape: Gemm, prepare: fn(Gemm) -> Sampler| {
-        let name = gemm_name(shape);
-        works.push(Work::new(format!("{name}, {mode}"), "GMAC/s", name, move || prepare(shape)));
+    let mut add = |name: String, mode: &str, prepare: Box<dyn Fn() -> Sampler>| {
+        works.push(Work::new(format!("{name}, {mode}"), "GMAC/s", name, prepare));
     };
     for shape in GEMMS {
-        gemm("u8 x ternary", shape, ternary_gemm);
-        gemm("f32 x f32", shape, float_gemm);
+        for mode in INTEGER {
+            add(gemm_name(shape), mode, Box::new(move || ternary_gemm(mode, shape)));
+        }
+        add(gemm_name(shape), "f32 x f32", Box::new(move || float_gemm(shape)));
     }
-    let mut conv = |mode: &str, shape: Conv, prepare: fn(Conv) -> Sampler| {
-        let name = conv_name(shape);
-        works.push(Work::new(format!("{name}, {mode}"), "GMAC/s", name, move || prepare(shape)));
-    };
     for shape in CONVOLUTIONS {
-        conv("u8 x ternary", shape, ternary_conv);
-        conv("f32 x f32", shape, float_conv);
+        for mode in INTEGER {
+            add(conv_name(shape), mode, Box::new(move || ternary_conv(mode, shape)));
+        }
+        add(conv_name(shape), "f32 x f32", Box::new(move || float_conv(shape)));
     }
     works
 }
 
-/// A peer that has matrix products only.
-fn gemm_peer(
-    name: &'static str,
-    version: String,
-    ours: &'static [&'static str],
-    prepare: fn(Gemm) -> Sampler,
-) -> Peer {
-    let works =
-        GEMMS.map(|shape| Work::new(gemm_name(shape), "GMAC/s", gemm_name(shape), move || prepare(shape)));
-    Peer { name, version, works: works.into(), ours }
-}
+/// Endings of the names of our works that integer and float peers are compared with.
+const INTEGER: &[&str] = &["u8 x ternary", "2-bit x ternary", "1-bit x ternary"];
 
-fn gemm_crate(shape: Gemm) -> Sampler {
-    let (m, k, n) = shape;
-    let (a, b, mut c) = (floats(m * k), floats(k * n), vec![0.0; m * n]);
-    let threads = rayon_threads();
-    rate(gmacs(shape), move || kernels::peers::gemm_f32(shape, &a, &b, &mut c, threads))
-}
-
-fn matrixmultiply(shape: Gemm) -> Sampler {
-    let (m, k, n) = shape;
-    let a = Array2::from_shape_vec((m, k), floats(m * k)).expect("shape");
-    let b = Array2::from_shape_vec((k, n), floats(k * n)).expect("shape");
-    let mut c = Array2::zeros((m, n));
-    rate(gmacs(shape), move || general_mat_mul(1.0, &a, &b, 0.0, &mut c))
-}
-
-fn rten(shape: Gemm) -> Sampler {
-    let (m, k, n) = shape;
-    let executor = GemmExecutor::<u8, i8, i32>::new();
-    let (a, b, mut c) = (codes(m * k), trits(k * n), vec![0; m * n]);
-    let b = executor.prepack_b(NdTensorView::from_data([k, n], &b[..]));
-    rate(gmacs(shape), move || {
-        let a = NdTensorView::from_data([m, k], &a[..]);
-        executor
-            .gemm(&mut c, GemmInputA::Unpacked(a), GemmInputB::Packed(&b), GemmOptions::default())
-            .expect("shapes");
-    })
-}
-
-fn rayon_threads() -> usize {
-    kernels::parallel::threads()
+/// What the machine can do at most, as one more peer: its ratio is the fraction of the limit.
+fn limit(limit: Limit) -> Option<Peer> {
+    let (name, ours): (_, &[&str]) = match limit {
+        Limit::Panel8 => ("limit: maddubs + paddw tile", &["u8 x ternary"]),
+        Limit::Lut2 => ("limit: pshufb + paddb, 2 codes", &["2-bit x ternary"]),
+        Limit::Lut1 => ("limit: pshufb + paddb, 4 codes", &["1-bit x ternary"]),
+        Limit::Fma => ("limit: fma", &["f32 x f32", "f32 x ternary"]),
+        Limit::Sums3 => ("limit: addps from L1, 3 codes", &["f32 x ternary"]),
+    };
+    limit.measure()?;
+    let work = |name: String| {
+        let sample = move || limit.measure().unwrap_or(f64::NAN) / 1e9;
+        Work::new(name.clone(), "GMAC/s", name, move || Box::new(sample))
+    };
+    let works = GEMMS.map(gemm_name).into_iter().chain(CONVOLUTIONS.map(conv_name)).map(work).collect();
+    Some(Peer { name, version: format!("at {:.2} GHz", clock() / 1e9), works, ours })
 }
 
 fn main() -> std::io::Result<()> {
-    let rten_version = format!("0.27.0 ({})", GemmExecutor::<u8, i8, i32>::new().kernel_name());
     let path = kernels::dispatch::path();
-    serve(&[
-        Peer {
-            name: "ternion",
-            version: format!("{} ({path})", env!("CARGO_PKG_VERSION")),
-            works: ours(),
-            ours: &[],
-        },
-        gemm_peer(
-            "rten-gemm u8 x i8",
-            rten_version,
-            &["u8 x ternary", "2-bit x ternary", "1-bit x ternary"],
-            rten,
-        ),
-        gemm_peer("gemm f32", "0.19.0 (at most AVX2)".into(), &[], gemm_crate),
-        gemm_peer(
-            "matrixmultiply f32",
-            "0.3 (through ndarray)".into(),
-            &["f32 x f32", "f32 x ternary"],
-            matrixmultiply,
-        ),
-    ])
+    let version = format!("{} ({path})", env!("CARGO_PKG_VERSION"));
+    let mut peers = vec![Peer { name: "ternion", version, works: ours(), ours: &[] }];
+    peers.extend(rust_peers().map(|peer| {
+        let work = |shape: Gemm| {
+            let prepare = move || rate(gmacs(shape), (peer.call)(shape));
+            Work::new(gemm_name(shape), "GMAC/s", gemm_name(shape), prepare)
+        };
+        // Float products face every work: a ternary layer is what replaces one.
+        let ours = if peer.integer { INTEGER } else { &[] };
+        Peer { name: peer.name, version: peer.version, works: GEMMS.map(work).into(), ours }
+    }));
+    peers.extend(Limit::ALL.into_iter().filter_map(limit));
+    serve(&peers)
 }

@@ -4,8 +4,12 @@
 #![forbid(unsafe_code)]
 
 pub mod peers;
+mod report;
+mod rust_peers;
 mod shapes;
 
+pub use report::Report;
+pub use rust_peers::{Call, RustPeer, rust_peers};
 pub use shapes::{CONVOLUTIONS, GEMMS, codes, conv_name, floats, gemm_name, trits};
 
 /// The README's examples, which this makes tests.

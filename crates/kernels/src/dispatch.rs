@@ -3,6 +3,8 @@
 use core::fmt;
 use core::str::FromStr;
 
+use crate::ternary::Form;
+
 /// An implementation of the kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Path {
@@ -118,12 +120,66 @@ pub fn knobs() -> alloc::vec::Vec<Knob> {
         Some(_) => " (the value is not a path)",
         None => "",
     };
-    alloc::vec![Knob {
-        variable: KERNEL_VARIABLE,
-        meaning: "instruction set of the kernels: scalar or avx2",
-        value: asked.clone(),
-        picked: path.to_string() + note,
-    }]
+    let (form, named) = picked_form();
+    let forms = match (form, named) {
+        (Some(form), _) => form.to_string() + " wherever it can take the codes",
+        (None, Some(_)) => "by the rule of ternary::Form::choose (the value is not a form)".into(),
+        (None, None) => "by the rule of ternary::Form::choose".into(),
+    };
+    alloc::vec![
+        Knob {
+            variable: KERNEL_VARIABLE,
+            meaning: "instruction set of the kernels: scalar or avx2",
+            value: asked.clone(),
+            picked: path.to_string() + note,
+        },
+        Knob {
+            variable: FORM_VARIABLE,
+            meaning: "packed form of ternary weights: panel8, lut2, lut1 or packed2",
+            value: named.clone(),
+            picked: forms,
+        },
+        Knob {
+            variable: "RAYON_NUM_THREADS",
+            meaning: "threads of the kernels; results do not depend on it",
+            value: variable("RAYON_NUM_THREADS"),
+            picked: crate::parallel::threads().to_string(),
+        },
+    ]
+}
+
+/// Name of the environment variable that forces a form of ternary weights.
+pub const FORM_VARIABLE: &str = "TERNION_FORM";
+
+/// The form named by `TERNION_FORM`, if it is one. Read once per process.
+pub(crate) fn forced_form() -> Option<Form> {
+    *picked_form().0
+}
+
+#[cfg(feature = "std")]
+fn variable(name: &str) -> Option<std::string::String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+#[cfg(not(feature = "std"))]
+fn variable(_: &str) -> Option<alloc::string::String> {
+    None
+}
+
+#[cfg(feature = "std")]
+fn picked_form() -> (&'static Option<Form>, &'static Option<std::string::String>) {
+    static PICKED: std::sync::OnceLock<(Option<Form>, Option<std::string::String>)> =
+        std::sync::OnceLock::new();
+    let (form, named) = PICKED.get_or_init(|| {
+        let named = variable(FORM_VARIABLE);
+        (named.as_deref().and_then(|v| v.parse().ok()), named)
+    });
+    (form, named)
+}
+
+#[cfg(not(feature = "std"))]
+fn picked_form() -> (&'static Option<Form>, &'static Option<alloc::string::String>) {
+    (&None, &None)
 }
 
 /// Best path of this CPU.
@@ -135,7 +191,7 @@ fn best() -> Path {
 fn picked() -> (&'static Path, &'static Option<std::string::String>) {
     static PICKED: std::sync::OnceLock<(Path, Option<std::string::String>)> = std::sync::OnceLock::new();
     let (path, asked) = PICKED.get_or_init(|| {
-        let asked = std::env::var(KERNEL_VARIABLE).ok().filter(|v| !v.is_empty());
+        let asked = variable(KERNEL_VARIABLE);
         let path = asked.as_deref().and_then(|v| v.parse().ok()).filter(|p: &Path| p.available());
         (path.unwrap_or_else(best), asked)
     });

@@ -44,6 +44,15 @@ pub enum KernelError {
         /// Rows and columns of the packed weight.
         actual: [usize; 2],
     },
+    /// A code is beyond what the packed weight's form can take.
+    Code {
+        /// Operation that was called.
+        op: &'static str,
+        /// Largest code the form can take.
+        largest: u8,
+        /// A code above it.
+        value: u8,
+    },
 }
 
 impl fmt::Display for KernelError {
@@ -55,6 +64,9 @@ impl fmt::Display for KernelError {
             Self::Geometry { op, reason, sizes } => write!(f, "{op}: {reason} (sizes {sizes:?})"),
             Self::Weight { format, index, value } => {
                 write!(f, "{format}: value {value} at index {index} cannot be stored")
+            }
+            Self::Code { op, largest, value } => {
+                write!(f, "{op}: code {value}, but the weight is packed for codes up to {largest}")
             }
             Self::Pack { op, expected, actual } => write!(
                 f,

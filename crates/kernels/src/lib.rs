@@ -19,6 +19,8 @@ mod geometry;
 pub mod int8;
 mod integer;
 mod lanes;
+#[cfg(all(feature = "limits", target_arch = "x86_64"))]
+pub mod limits;
 pub mod parallel;
 #[cfg(feature = "peers")]
 pub mod peers;

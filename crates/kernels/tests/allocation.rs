@@ -7,7 +7,7 @@ use kernels::dispatch::Kernel;
 use kernels::epilogue::Accumulators;
 use kernels::gemm::MatRef;
 use kernels::int8::Panel16;
-use kernels::ternary::Panel8;
+use kernels::ternary::{Form, Packed};
 use kernels::{Conv2d, Padding, Pool2d, channel, conv2d, depthwise, gemm, int8, pool, ternary};
 
 /// Counts the allocations of the current thread.
@@ -82,16 +82,25 @@ fn integer_operations_and_packing_allocate_nothing_once_warm() {
     let g = Conv2d::new([4, 12, 12, 15], [3, 3, 15, 24], [1, 1], Padding::Same).expect("geometry");
     let d = Conv2d::depthwise([4, 12, 12, 15], [3, 3, 15, 1], [1, 1], Padding::Same).expect("geometry");
     let (x, w) = (vec![1_u8; g.input_len()], vec![1_i8; g.kernel_len()]);
-    let mut trits = Panel8::conv2d(&g, &w).expect("trits");
+    let mut trits = Form::ALL.map(|form| {
+        let one = Conv2d::new([1, 8, 8, 15], [1, 1, 15, 24], [1, 1], Padding::Same).expect("geometry");
+        let g = if form == Form::Packed2 { one } else { g };
+        (g, Packed::conv2d(form, &g, &w[..g.kernel_len()]).expect("trits"))
+    });
     let mut bytes = Panel16::conv2d(&g, &w).expect("bytes");
-    let flat = Panel8::gemm(27, 5, &w[..135]).expect("trits");
+    let flat = Form::ALL.map(|form| Packed::gemm(form, 27, 5, &w[..135]).expect("trits"));
     let mut y = vec![0; g.output_len()];
     let count = allocations(|| {
-        trits.repack(&w).expect("trits");
+        for (g, trits) in &mut trits {
+            trits.repack(&w[..g.kernel_len()]).expect("trits");
+            let (x, y) = (&x[..g.input_len()], &mut y[..g.output_len()]);
+            ternary::conv2d(kernel, g, (x, 0), trits, &Accumulators, y).expect("shapes");
+        }
         bytes.repack(&w).expect("bytes");
-        ternary::conv2d(kernel, &g, (&x, 0), &trits, &Accumulators, &mut y).expect("shapes");
         int8::conv2d(kernel, &g, (&x, 0), &bytes, &Accumulators, &mut y).expect("shapes");
-        ternary::gemm(kernel, &x[..270], &flat, &Accumulators, &mut y[..50]).expect("shapes");
+        for flat in &flat {
+            ternary::gemm(kernel, &x[..270], flat, &Accumulators, &mut y[..50]).expect("shapes");
+        }
         let y = &mut y[..d.output_len()];
         int8::depthwise(kernel, &d, (&x, 0), &w[..d.kernel_len()], &Accumulators, y).expect("shapes");
     });

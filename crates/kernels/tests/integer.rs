@@ -8,7 +8,7 @@ use kernels::codes::AddCodes;
 use kernels::dispatch::{Kernel, Path, knobs};
 use kernels::epilogue::{Accumulators, Epilogue, Requantize, Scale};
 use kernels::int8::Panel16;
-use kernels::ternary::{Panel8, storage};
+use kernels::ternary::{Form, Packed, storage};
 use kernels::{Conv2d, KernelError, Padding, codes, int8, reference, ternary};
 use proptest::prelude::*;
 
@@ -69,7 +69,7 @@ trait Op {
 
 /// What an operation multiplies with.
 enum Weights {
-    Trits(Panel8),
+    Trits(Packed),
     Bytes(Panel16),
     Depthwise(Vec<i8>),
 }
@@ -125,13 +125,6 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn ternary_conv2d_is_exact(g in conv2d(), seed: u64, pad: u8) {
-        let (x, w) = (random_codes(seed, g.input_len()), trits(seed ^ 1, g.kernel_len()));
-        let packed = Panel8::conv2d(&g, &w).expect("trits");
-        convolution(&g, &x, pad, &w, Weights::Trits(packed))?;
-    }
-
-    #[test]
     fn int8_conv2d_is_exact(g in conv2d(), seed: u64, pad: u8) {
         let (x, w) = (random_codes(seed, g.input_len()), bytes(seed ^ 1, g.kernel_len()));
         let packed = Panel16::conv2d(&g, &w).expect("bytes");
@@ -145,20 +138,10 @@ proptest! {
     }
 
     #[test]
-    fn gemm_is_exact(m in 0..40_usize, n in 1..70_usize, k in 1..600_usize, seed: u64) {
+    fn int8_gemm_is_exact(m in 0..40_usize, n in 1..70_usize, k in 1..600_usize, seed: u64) {
         let a = random_codes(seed, m * k);
-        let w = trits(seed ^ 1, k * n);
-        product((m, n, k), &a, &w, Weights::Trits(Panel8::gemm(k, n, &w).expect("trits")))?;
         let w = bytes(seed ^ 1, k * n);
         product((m, n, k), &a, &w, Weights::Bytes(Panel16::gemm(k, n, &w).expect("bytes")))?;
-    }
-
-    #[test]
-    fn packing_again_is_packing_anew(g in conv2d(), seed: u64) {
-        let (old, new) = (trits(seed, g.kernel_len()), trits(seed ^ 1, g.kernel_len()));
-        let mut packed = Panel8::conv2d(&g, &old).expect("trits");
-        packed.repack(&new).expect("trits");
-        prop_assert!(packed == Panel8::conv2d(&g, &new).expect("trits"));
     }
 
     #[test]
@@ -208,20 +191,149 @@ proptest! {
     }
 }
 
-/// The largest sums there are: every weight and every code at its extreme, up to K = 8192.
+/// Declares a form of ternary weights with its property suite: bit for bit what the plain definition gives, on random
+/// shapes (empty, one, off-tile, several blocks) and codes, packed anew or again, and in the worst case of every sum.
+macro_rules! form_suite {
+    ($name:ident, $form:expr) => {
+        mod $name {
+            use super::*;
+
+            const FORM: Form = $form;
+
+            proptest! {
+                #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+                #[test]
+                fn gemm_is_exact(m in 0..150_usize, n in 1..70_usize, k in 1..600_usize, seed: u64) {
+                    let (a, w) = (narrow_codes(FORM, seed, m * k), trits(seed ^ 1, k * n));
+                    product((m, n, k), &a, &w, Weights::Trits(Packed::gemm(FORM, k, n, &w).expect("trits")))?;
+                }
+
+                #[test]
+                fn conv2d_is_exact(g in conv2d(), seed: u64, pad: u8) {
+                    // Two bits are for one position: the same image under a 1x1 kernel.
+                    let kernel = [1, 1, g.in_c, g.out_c];
+                    let one = Conv2d::new([g.batch, g.in_h, g.in_w, g.in_c], kernel, [1, 1], Padding::Same);
+                    let g = if FORM == Form::Packed2 { one.expect("geometry") } else { g };
+                    let (x, w) = (narrow_codes(FORM, seed, g.input_len()), trits(seed ^ 1, g.kernel_len()));
+                    let packed = Packed::conv2d(FORM, &g, &w).expect("trits");
+                    convolution(&g, &x, pad & largest_code(FORM), &w, Weights::Trits(packed))?;
+                }
+
+                #[test]
+                fn unaligned_codes_are_read_alike(skip in 0..64_usize, seed: u64) {
+                    let (m, k, n) = (33, 67, 19);
+                    let (a, w) = (narrow_codes(FORM, seed, skip + m * k), trits(seed ^ 1, k * n));
+                    let packed = Packed::gemm(FORM, k, n, &w).expect("trits");
+                    product((m, n, k), &a[skip..], &w, Weights::Trits(packed))?;
+                }
+
+                #[test]
+                fn packing_again_is_packing_anew(k in 1..300_usize, n in 1..40_usize, seed: u64) {
+                    let (old, new) = (trits(seed, k * n), trits(seed ^ 1, k * n));
+                    let mut packed = Packed::gemm(FORM, k, n, &old).expect("trits");
+                    packed.repack(&new).expect("trits");
+                    prop_assert!(packed == Packed::gemm(FORM, k, n, &new).expect("trits"));
+                }
+            }
+
+            /// The largest sums there are: every weight and every code at its extreme, up to K = 8192.
+            #[test]
+            fn accumulators_never_overflow() {
+                for k in [1, 4, 41, 42, 43, 127, 128, 129, 255, 256, 257, 511, 1024, 2304, 8191, 8192] {
+                    for (m, n) in [(1, 1), (5, 17)] {
+                        let a = vec![largest_code(FORM); m * k];
+                        let alternating = |i: usize| if (i / n).is_multiple_of(2) { 1 } else { -1 };
+                        let clustered = |i: usize| if (i / n) % 1000 < 500 { 1 } else { -1 };
+                        let patterns: [&dyn Fn(usize) -> i8; 4] = [&|_| 1, &|_| -1, &alternating, &clustered];
+                        for pattern in patterns {
+                            let w: Vec<i8> = (0..k * n).map(pattern).collect();
+                            let packed = Packed::gemm(FORM, k, n, &w).expect("trits");
+                            product((m, n, k), &a, &w, Weights::Trits(packed)).expect("exact");
+                        }
+                    }
+                }
+            }
+
+            /// The longest sums the form takes; one more code is an error.
+            #[test]
+            fn the_largest_k_is_the_largest() {
+                let k = FORM.largest_k().min(40_000);
+                let (a, w) = (vec![largest_code(FORM); 2 * k], vec![-1; 2 * k]);
+                product((2, 2, k), &a, &w, Weights::Trits(Packed::gemm(FORM, k, 2, &w).expect("trits"))).expect("exact");
+                assert!(Packed::gemm(FORM, FORM.largest_k() + 1, 1, &[]).is_err());
+            }
+
+            /// The worst case for convolutions whose patches are several runs, so that blocks end inside and between them.
+            #[test]
+            fn convolutions_never_overflow() {
+                for (channels, kernel) in [(128, 3), (67, 5), (300, 3)] {
+                    let kernel = if FORM == Form::Packed2 { 1 } else { kernel };
+                    let g = Conv2d::new([1, 5, 5, channels], [kernel, kernel, channels, 3], [1, 1], Padding::Same)
+                        .expect("geometry");
+                    let x = vec![largest_code(FORM); g.input_len()];
+                    for trit in [1, -1] {
+                        let w = vec![trit; g.kernel_len()];
+                        let packed = Packed::conv2d(FORM, &g, &w).expect("trits");
+                        convolution(&g, &x, largest_code(FORM), &w, Weights::Trits(packed)).expect("exact");
+                    }
+                }
+            }
+
+            #[test]
+            fn bad_weights_are_errors_and_keep_the_old_one() {
+                let mut w = Packed::gemm(FORM, 2, 3, &[1, 0, -1, 0, 1, 1]).expect("trits");
+                let old = w.clone();
+                assert!(w.repack(&[0; 5]).is_err());
+                assert!(w.repack(&[0, 0, 0, 2, 0, 0]).is_err());
+                assert!(w == old);
+                assert!(Packed::gemm(FORM, 0, 3, &[]).is_err());
+                assert!(Packed::gemm(FORM, 3, 0, &[]).is_err());
+                assert!(Packed::gemm(FORM, usize::MAX, 2, &[]).is_err());
+                assert!(Packed::gemm(FORM, 1 << 40, 1, &[]).is_err());
+                assert!(Packed::gemm(FORM, 2, usize::MAX, &[]).is_err());
+            }
+
+            #[test]
+            fn the_same_bits_on_any_number_of_threads() {
+                let (m, k, n) = (if FORM == Form::Packed2 { 3 } else { 2000 }, 900, 300);
+                let (a, w) = (narrow_codes(FORM, 3, m * k), trits(4, k * n));
+                let packed = Packed::gemm(FORM, k, n, &w).expect("trits");
+                let run = |threads| {
+                    on_threads(threads, || {
+                        let mut c = vec![0; m * n];
+                        ternary::gemm(Kernel::default(), &a, &packed, &Accumulators, &mut c).expect("shapes");
+                        c
+                    })
+                };
+                let one = run(1);
+                assert!([2, 3, 7].iter().all(|&threads| run(threads) == one));
+            }
+        }
+    };
+}
+
+form_suite!(panel8, Form::Panel8);
+form_suite!(lut2, Form::Lut2);
+form_suite!(lut1, Form::Lut1);
+form_suite!(packed2, Form::Packed2);
+
+/// The largest code a form takes.
+fn largest_code(form: Form) -> u8 {
+    u8::MAX >> (8 - form.bits())
+}
+
+/// Codes over the range a form takes.
+fn narrow_codes(form: Form, seed: u64, len: usize) -> Vec<u8> {
+    random_codes(seed, len).into_iter().map(|code| code & largest_code(form)).collect()
+}
+
+/// The 8-bit form's largest sums.
 #[test]
-fn accumulators_never_overflow() {
-    for k in [1, 4, 127, 128, 129, 255, 256, 257, 511, 1024, 2304, 8191, 8192] {
+fn int8_accumulators_never_overflow() {
+    for k in [1, 2, 255, 256, 2304, 8191, 8192] {
         for (m, n) in [(1, 1), (5, 17)] {
             let a = vec![255_u8; m * k];
-            let alternating = |i: usize| if (i / n).is_multiple_of(2) { 1 } else { -1 };
-            let clustered = |i: usize| if (i / n) % 1000 < 500 { 1 } else { -1 };
-            let patterns: [&dyn Fn(usize) -> i8; 4] = [&|_| 1, &|_| -1, &alternating, &clustered];
-            for pattern in patterns {
-                let w: Vec<i8> = (0..k * n).map(pattern).collect();
-                product((m, n, k), &a, &w, Weights::Trits(Panel8::gemm(k, n, &w).expect("trits")))
-                    .expect("exact");
-            }
             for extreme in [-128, 127] {
                 let w = vec![extreme; k * n];
                 product((m, n, k), &a, &w, Weights::Bytes(Panel16::gemm(k, n, &w).expect("bytes")))
@@ -229,34 +341,50 @@ fn accumulators_never_overflow() {
             }
         }
     }
+    let g = Conv2d::new([1, 5, 5, 300], [3, 3, 300, 3], [1, 1], Padding::Same).expect("geometry");
+    let (x, w) = (vec![255; g.input_len()], vec![-128; g.kernel_len()]);
+    convolution(&g, &x, 255, &w, Weights::Bytes(Panel16::conv2d(&g, &w).expect("bytes"))).expect("exact");
 }
 
-/// The same for convolutions whose patches are several runs, so that blocks end inside and between them.
 #[test]
-fn convolutions_never_overflow() {
-    for (channels, kernel) in [(128, 3), (67, 5), (300, 3)] {
-        let g = Conv2d::new([1, 5, 5, channels], [kernel, kernel, channels, 3], [1, 1], Padding::Same)
-            .expect("geometry");
-        let x = vec![255; g.input_len()];
-        for trit in [1, -1] {
-            let w = vec![trit; g.kernel_len()];
-            let packed = Panel8::conv2d(&g, &w).expect("trits");
-            convolution(&g, &x, 255, &w, Weights::Trits(packed)).expect("exact");
-        }
-        let w = vec![-128; g.kernel_len()];
-        convolution(&g, &x, 255, &w, Weights::Bytes(Panel16::conv2d(&g, &w).expect("bytes"))).expect("exact");
-    }
+fn the_chosen_form_is_the_rule_s() {
+    let conv = |hw, ci, k, co| {
+        Conv2d::new([1, hw, hw, ci], [k, k, ci, co], [1, 1], Padding::Same).expect("geometry")
+    };
+    let form =
+        |largest, g: &Conv2d| Packed::chosen(largest, g, &vec![0; g.kernel_len()]).expect("trits").form();
+    assert_eq!(form(255, &conv(8, 16, 3, 32)), Form::Panel8);
+    assert_eq!(form(15, &conv(8, 16, 3, 32)), Form::Panel8);
+    assert_eq!(form(3, &conv(8, 16, 3, 32)), Form::Lut2);
+    assert_eq!(form(2, &conv(8, 16, 3, 32)), Form::Lut2);
+    assert_eq!(form(1, &conv(8, 16, 3, 32)), Form::Lut1);
+    assert_eq!(form(3, &conv(4, 16, 3, 32)), Form::Panel8);
+    assert_eq!(form(1, &conv(8, 3, 3, 32)), Form::Panel8);
+    assert_eq!(form(255, &conv(1, 4096, 1, 64)), Form::Packed2);
 }
 
 #[test]
 fn mismatched_weights_are_errors() {
     let g = Conv2d::new([1, 4, 4, 2], [3, 3, 2, 5], [1, 1], Padding::Same).expect("geometry");
-    let flat = Panel8::gemm(18, 5, &[0; 90]).expect("trits");
-    let packed = Panel8::conv2d(&g, &[0; 90]).expect("trits");
+    for form in [Form::Panel8, Form::Lut2, Form::Lut1] {
+        mismatches(form, &g);
+    }
+    assert!(Packed::conv2d(Form::Packed2, &g, &[0; 90]).is_err());
+    let flat = Packed::gemm(Form::Packed2, 18, 5, &[0; 90]).expect("trits");
+    let result = ternary::conv2d(Kernel::default(), &g, (&[0; 32], 0), &flat, &Accumulators, &mut [0; 80]);
+    assert!(matches!(result, Err(KernelError::Pack { .. })));
+    assert!(storage::unpack2(&[0b11], &mut [0; 1]).is_err());
+    assert!(storage::unpack3(&[243], &mut [0; 5]).is_err());
+    assert!(storage::pack2(&[2]).is_err());
+}
+
+fn mismatches(form: Form, g: &Conv2d) {
+    let flat = Packed::gemm(form, 18, 5, &[0; 90]).expect("trits");
+    let packed = Packed::conv2d(form, g, &[0; 90]).expect("trits");
     let k = Kernel::default();
     let (x, mut y) = ([0; 32], [0; 80]);
     assert!(matches!(
-        ternary::conv2d(k, &g, (&x, 0), &flat, &Accumulators, &mut y),
+        ternary::conv2d(k, g, (&x, 0), &flat, &Accumulators, &mut y),
         Err(KernelError::Pack { .. })
     ));
     assert!(matches!(
@@ -264,19 +392,32 @@ fn mismatched_weights_are_errors() {
         Err(KernelError::Pack { .. })
     ));
     assert!(ternary::gemm(k, &[0; 17], &flat, &Accumulators, &mut y[..5]).is_err());
-    assert!(ternary::conv2d(k, &g, (&x, 0), &packed, &Accumulators, &mut y[..79]).is_err());
-    assert!(ternary::conv2d(k, &g, (&x[..31], 0), &packed, &Accumulators, &mut y).is_err());
+    assert!(ternary::conv2d(k, g, (&x, 0), &packed, &Accumulators, &mut y[..79]).is_err());
+    assert!(ternary::conv2d(k, g, (&x[..31], 0), &packed, &Accumulators, &mut y).is_err());
     let short = Scale { scale: &[1.0; 4], bias: &[0.0; 5] };
-    assert!(ternary::conv2d(k, &g, (&x, 0), &packed, &short, &mut [0.0; 80]).is_err());
-    assert!(storage::unpack2(&[0b11], &mut [0; 1]).is_err());
-    assert!(storage::unpack3(&[243], &mut [0; 5]).is_err());
-    assert!(storage::pack2(&[2]).is_err());
+    assert!(ternary::conv2d(k, g, (&x, 0), &packed, &short, &mut [0.0; 80]).is_err());
+    // A code that the form has no place for, inside and at the border; nothing is written.
+    if form != Form::Panel8 {
+        let mut x = x;
+        x[31] = 1 << form.bits();
+        let mut y = [7; 80];
+        for (x, pad) in [(&x, 0), (&[0; 32], 1 << form.bits())] {
+            let result = ternary::conv2d(k, g, (x, pad), &packed, &Accumulators, &mut y);
+            assert!(matches!(result, Err(KernelError::Code { .. })), "{form}");
+        }
+        assert!(matches!(
+            ternary::gemm(k, &x[14..], &flat, &Accumulators, &mut y[..5]),
+            Err(KernelError::Code { .. })
+        ));
+        assert_eq!(y, [7; 80]);
+    }
 }
 
 #[test]
 fn the_path_in_force_is_listed() {
     let knobs = knobs();
     assert_eq!(knobs[0].variable, "TERNION_KERNEL");
+    assert_eq!(knobs[1].variable, "TERNION_FORM");
     assert!(knobs[0].picked.starts_with(&Kernel::default().path().to_string()));
     assert_eq!("avx2".parse(), Ok(Path::Avx2));
     assert!("sse9".parse::<Path>().is_err());

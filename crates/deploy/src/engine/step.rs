@@ -3,7 +3,7 @@
 use kernels::dispatch::Kernel;
 use kernels::epilogue::Accumulators;
 use kernels::int8::{self, Panel16};
-use kernels::ternary::{self, Panel8};
+use kernels::ternary;
 use kernels::{Conv2d, KernelError, Padding, Pool2d, codes};
 
 use super::Workspace;
@@ -33,7 +33,7 @@ struct Packed {
 #[derive(Debug)]
 enum Packing {
     Codes,
-    Trits(Panel8),
+    Trits(ternary::Packed),
     Bytes(Panel16),
     Depthwise(Vec<i8>),
     /// Dense on sums of codes: `[in, out]`.
@@ -149,7 +149,8 @@ impl Packed {
                 Packing::Sums(weights.codes().to_vec())
             }
             Linear::Conv2d { weights: Weights::Trits(trits), .. } => {
-                Packing::Trits(Panel8::conv2d(&conv(&window, 1, false)?, trits)?)
+                let largest = u8::try_from(tensor.max).unwrap_or(u8::MAX);
+                Packing::Trits(ternary::Packed::chosen(largest, &conv(&window, 1, false)?, trits)?)
             }
             Linear::Conv2d { weights: Weights::Int8(bytes), .. } => {
                 Packing::Bytes(Panel16::conv2d(&conv(&window, 1, false)?, bytes)?)

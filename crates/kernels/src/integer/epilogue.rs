@@ -4,6 +4,7 @@
 //! they agree to the bit.
 
 use alloc::vec::Vec;
+use core::array;
 
 use crate::KernelError;
 use crate::error::length;
@@ -32,6 +33,37 @@ pub trait Epilogue: sealed::Sealed + Sync {
     /// Stores the accumulators of channels `first..first + out.len()` (at most 16).
     #[doc(hidden)]
     fn store(&self, acc: &[i32; PANEL], first: usize, out: &mut [Self::Out]);
+
+    /// As [`Self::store`] for 16 channels whose accumulators are in two vectors.
+    ///
+    /// # Safety
+    /// The CPU has AVX2; there are parameters for channels `first..first + 16`, `first` being a multiple of 16.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    #[doc(hidden)]
+    unsafe fn store_vectors(
+        &self,
+        acc: [core::arch::x86_64::__m256i; 2],
+        first: usize,
+        out: &mut [Self::Out; PANEL],
+    );
+}
+
+/// Hands an epilogue's vectors to the loops written with intrinsics.
+macro_rules! vectors {
+    ($function:ident) => {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        #[target_feature(enable = "avx2,fma")]
+        #[inline]
+        unsafe fn store_vectors(
+            &self,
+            acc: [core::arch::x86_64::__m256i; 2],
+            first: usize,
+            out: &mut [Self::Out; PANEL],
+        ) {
+            // SAFETY: what the caller promises is what is needed.
+            unsafe { crate::x86_64::epilogues::$function(self, acc, first, out) }
+        }
+    };
 }
 
 /// `y = acc`.
@@ -49,6 +81,8 @@ impl Epilogue for Accumulators {
     fn store(&self, acc: &[i32; PANEL], _first: usize, out: &mut [i32]) {
         out.copy_from_slice(&acc[..out.len()]);
     }
+
+    vectors!(accumulators);
 }
 
 /// `y = f32(acc) * scale[n] + bias[n]`: the conversion, the product and the sum each rounded to nearest, ties to
@@ -84,6 +118,8 @@ impl Epilogue for Scale<'_> {
             }
         }
     }
+
+    vectors!(scale);
 }
 
 /// `code = clamp(zero_point + floor(((acc + bias[n]) * multiplier[n] + 2^(shift[n] - 1)) / 2^shift[n]), low, high)`,
@@ -102,6 +138,22 @@ pub struct Requantize {
     zero_point: i32,
     /// Range of codes, before the zero point is added.
     range: [i32; 2],
+    /// The parameters of each whole group of eight channels, as vectors want them.
+    eights: Vec<Eight>,
+}
+
+/// Parameters of eight channels: 64-bit ones for the even channels, then for the odd ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C, align(32))]
+pub(crate) struct Eight {
+    pub(crate) multiplier: [i32; 8],
+    /// Those of the odd channels, in the even places.
+    pub(crate) odd_multiplier: [i32; 8],
+    /// The low half of the offset, which is all that a 32-bit quotient needs.
+    pub(crate) offset: [i32; 8],
+    /// Besides half a unit and [`OFFSET`], what the bias contributes to the product.
+    pub(crate) addend: [i64; 8],
+    pub(crate) shift: [u64; 8],
 }
 
 /// Added before and taken off after a logical shift, which makes it an arithmetic one: a multiple of `2^shift` for
@@ -139,12 +191,27 @@ impl Requantize {
         if low > high {
             return Err(bad("the lowest code is above the highest", usize::from(low)));
         }
+        let (addend, offset) = (|s: u8| (1_i64 << (s - 1)) + OFFSET, |s: u8| OFFSET >> s);
+        let eight = |i: usize| {
+            let split = |l: usize| 8 * i + 2 * (l % 4) + l / 4;
+            Eight {
+                multiplier: array::from_fn(|l| multiplier[8 * i + l]),
+                odd_multiplier: array::from_fn(|l| multiplier[8 * i + (l | 1)]),
+                offset: array::from_fn(|l| offset(shift[8 * i + l]) as i32),
+                addend: array::from_fn(|l| {
+                    let n = split(l);
+                    addend(shift[n]) + i64::from(bias[n]) * i64::from(multiplier[n])
+                }),
+                shift: array::from_fn(|l| shift[split(l)].into()),
+            }
+        };
         Ok(Self {
+            eights: (0..bias.len() / 8).map(eight).collect(),
             bias: bias.to_vec(),
             multiplier: multiplier.to_vec(),
             shift: shift.iter().map(|&s| u64::from(s)).collect(),
-            addend: shift.iter().map(|&s| (1 << (s - 1)) + OFFSET).collect(),
-            offset: shift.iter().map(|&s| OFFSET >> s).collect(),
+            addend: shift.iter().map(|&s| addend(s)).collect(),
+            offset: shift.iter().map(|&s| offset(s)).collect(),
             zero_point: i32::from(zero_point),
             range: [low, high].map(|code| i32::from(code) - i32::from(zero_point)),
         })
@@ -172,6 +239,13 @@ impl Requantize {
         } else {
             Some((i32::MAX, shift))
         }
+    }
+
+    /// Parameters of 16 channels from `first`, a multiple of 16, with the zero point and the range before it is added.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    #[inline(always)]
+    pub(crate) fn sixteen(&self, first: usize) -> (&[Eight; 2], i32, [i32; 2]) {
+        (lanes::<_, 2>(&self.eights, first / 8), self.zero_point, self.range)
     }
 
     /// The codes of `L` accumulators of channels from `first`.
@@ -209,6 +283,8 @@ impl Epilogue for Requantize {
             }
         }
     }
+
+    vectors!(requantize);
 }
 
 #[cfg(test)]

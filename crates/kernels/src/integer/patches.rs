@@ -63,6 +63,12 @@ impl<'a, E> Patches<'a, E> {
         p / self.columns * self.row_step + p % self.columns * self.column_step
     }
 
+    /// Walks over the patches from the first, without a division.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    pub(crate) fn cursor(&self) -> Cursor {
+        Cursor { at: 0, row: 0, left: self.columns }
+    }
+
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
     /// Elements that reading `count` patches of `segments` runs of `len` elements needs.
     pub(crate) fn needed(&self, count: usize, segments: usize, len: usize) -> usize {
@@ -73,5 +79,32 @@ impl<'a, E> Patches<'a, E> {
         let last_row = (count - 1) / self.columns;
         let end_of_previous = if last_row > 0 { self.offset(last_row * self.columns - 1) } else { 0 };
         self.offset(count - 1).max(end_of_previous) + (segments - 1) * self.segment_step + len
+    }
+}
+
+/// Where the next patch is.
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+pub(crate) struct Cursor {
+    at: usize,
+    /// First patch of this row.
+    row: usize,
+    /// Patches left in it.
+    left: usize,
+}
+
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+impl Cursor {
+    /// First element of the next patch.
+    #[inline(always)]
+    pub(crate) fn next<E>(&mut self, patches: &Patches<'_, E>) -> usize {
+        let at = self.at;
+        self.left -= 1;
+        if self.left == 0 {
+            self.row += patches.row_step;
+            (self.at, self.left) = (self.row, patches.columns);
+        } else {
+            self.at += patches.column_step;
+        }
+        at
     }
 }

@@ -33,6 +33,8 @@ pub(crate) trait Weight: Sync {
 
 /// Work of one parallel block, in multiply-accumulates.
 const BLOCK_MACS: usize = 1 << 21;
+/// Weights (codes) that a block of few rows may walk over.
+const BLOCK_WEIGHTS: usize = 1 << 18;
 
 /// `c[m, n] = epilogue(sum_k a[m, k] * w[k, n])`.
 pub(crate) fn gemm<W: Weight, E: Epilogue>(
@@ -60,7 +62,9 @@ pub(crate) fn gemm<W: Weight, E: Epilogue>(
 fn rows<W: Weight, E: Epilogue>(kernel: Kernel, a: &[u8], w: &W, epilogue: &E, c: &mut [E::Out]) {
     let layout = w.layout();
     let (k, n) = (layout.k(), layout.n);
-    let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).max(16);
+    // A weight that no near cache holds is fetched once a block: more rows, fewer times.
+    let least = if k * n > BLOCK_WEIGHTS { 64 } else { 16 };
+    let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).max(least);
     let in_place = W::IN_PLACE && layout.segment.is_multiple_of(layout.step);
     parallel::for_each_chunk(c, block * n, |i, c| {
         let codes = &a[i * block * k..][..c.len() / n * k];

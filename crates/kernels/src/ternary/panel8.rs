@@ -30,7 +30,7 @@ const LARGEST_COUNT: u16 = 128;
 
 /// A packed ternary weight. Packing again in place allocates nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Panel8 {
+pub(crate) struct Panel8 {
     layout: Layout,
     /// Panel by panel.
     steps: Vec<Step>,
@@ -46,7 +46,7 @@ impl Panel8 {
     /// # Errors
     /// A zero size, a `k` beyond 4.2 million (where an accumulator could overflow), `trits` not `k n` long, or a value
     /// that is no trit.
-    pub fn gemm(k: usize, n: usize, trits: &[i8]) -> Result<Self, KernelError> {
+    pub(crate) fn gemm(k: usize, n: usize, trits: &[i8]) -> Result<Self, KernelError> {
         Self::new(Layout { segments: 1, segment: k, n, step: STEP }, trits)
     }
 
@@ -54,7 +54,7 @@ impl Panel8 {
     ///
     /// # Errors
     /// As [`Panel8::gemm`].
-    pub fn conv2d(g: &Conv2d, trits: &[i8]) -> Result<Self, KernelError> {
+    pub(crate) fn conv2d(g: &Conv2d, trits: &[i8]) -> Result<Self, KernelError> {
         let layout = Layout { segments: g.kernel_h, segment: g.kernel_w * g.in_c, n: g.out_c, step: STEP };
         Self::new(layout, trits)
     }
@@ -62,7 +62,9 @@ impl Panel8 {
     fn new(layout: Layout, trits: &[i8]) -> Result<Self, KernelError> {
         let k =
             layout.segments.checked_mul(layout.segment).filter(|&k| k as i64 <= LARGEST_ACCUMULATOR / 255);
-        if k.is_none_or(|k| k == 0 || layout.n == 0 || k.checked_mul(layout.n + PANEL).is_none()) {
+        if k.is_none_or(|k| {
+            k == 0 || layout.n == 0 || layout.n.checked_add(PANEL).and_then(|n| n.checked_mul(k)).is_none()
+        }) {
             return Err(KernelError::Geometry {
                 op: "Panel8",
                 reason: "sizes are zero or too large (runs, codes per run, outputs)",
@@ -86,7 +88,7 @@ impl Panel8 {
     ///
     /// # Errors
     /// `trits` of another length, or a value that is no trit; the old weight is then kept.
-    pub fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
+    pub(crate) fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
         let Layout { segment, n, .. } = self.layout;
         length("Panel8::repack", "trits", self.layout.k() * n, trits.len())?;
         if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
@@ -108,17 +110,17 @@ impl Panel8 {
     }
 
     /// Rows of the weight: `k`, or `kh kw cin`.
-    pub fn k(&self) -> usize {
+    pub(crate) fn k(&self) -> usize {
         self.layout.k()
     }
 
     /// Columns of the weight: outputs.
-    pub fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         self.layout.n
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of_val(&self.steps[..]) + size_of_val(&self.ends[..])
     }
 

@@ -1,4 +1,8 @@
 //! Loops written with x86-64 intrinsics.
 
+pub(crate) mod epilogues;
 pub(crate) mod floats;
+pub(crate) mod lut;
+pub(crate) mod packed2;
 pub(crate) mod panels;
+pub(crate) mod planes;

@@ -7,7 +7,7 @@
 use kernels::dispatch::Kernel;
 use kernels::epilogue::{Accumulators, Epilogue, Scale};
 use kernels::int8::{self, Panel16};
-use kernels::ternary::{self, Panel8};
+use kernels::ternary;
 use kernels::{Conv2d, KernelError};
 
 use super::math::pieces;
@@ -22,7 +22,7 @@ pub(crate) struct KernelCodes<T> {
 
 #[derive(Debug)]
 enum Packed {
-    Trits(Panel8),
+    Trits(ternary::Packed),
     Bytes(Panel16),
     Depthwise(Vec<i8>),
 }
@@ -49,6 +49,8 @@ pub(crate) struct IntegerConv {
 struct Grid {
     step: f32,
     zero_point: u8,
+    /// Largest code.
+    largest: u8,
 }
 
 impl IntegerConv {
@@ -96,7 +98,10 @@ impl IntegerConv {
                 Some(Packed::Bytes(panel)) => panel.repack(&w.codes)?,
                 Some(Packed::Depthwise(codes)) => codes.copy_from_slice(&w.codes),
                 None if g.depthwise => self.packed = Some(Packed::Depthwise(w.codes.clone())),
-                None if self.trits => self.packed = Some(Packed::Trits(Panel8::conv2d(g, &w.codes)?)),
+                None if self.trits => {
+                    let packed = ternary::Packed::chosen(self.grid.largest, g, &w.codes)?;
+                    self.packed = Some(Packed::Trits(packed));
+                }
                 None => self.packed = Some(Packed::Bytes(Panel16::conv2d(g, &w.codes)?)),
             }
             let scalar = w.scales.len() == 1;
@@ -164,12 +169,12 @@ fn grid(graph: &Graph, id: NodeId) -> Option<Grid> {
         Op::Reshape | Op::MaxPool(_) => grid(graph, node.inputs[0]),
         Op::Activation(Nonlinearity::Quantizer(e)) if e.on_grid() => {
             let levels = e.grid()?;
-            let fits = levels.min_code == 0 && levels.max_code <= 255;
-            fits.then_some(Grid { step: levels.step as f32, zero_point: 0 })
+            let largest = u8::try_from(levels.max_code).ok().filter(|_| levels.min_code == 0)?;
+            Some(Grid { step: levels.step as f32, zero_point: 0, largest })
         }
         Op::Input(slot) => {
             let (step, zero_point) = *graph.input_grids.get(slot)?;
-            Some(Grid { step, zero_point })
+            Some(Grid { step, zero_point, largest: u8::MAX })
         }
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! `ternion knobs`: everything a recipe can name, from the libraries themselves.
+//! `ternion knobs`: everything a recipe can name, from the libraries themselves, and every override of the kernels.
 use anyhow::Result;
 use experiments::recipe::{Profile, RecipeSet, builtin_names};
 use qnn::zoo::{NAMES, Twin};
@@ -32,5 +32,10 @@ pub(crate) fn run() -> Result<End> {
         "\ntasks: cifar10, speech_commands, speech_commands_5fold(fold=0..4), synthetic_shapes, synthetic_keywords"
     );
     println!("\nstages: {}", experiments::stage::Stage::ALL.map(|s| s.name()).join(", "));
+    println!("\nkernels (environment variable, meaning, value, what is in force):");
+    for knob in kernels::dispatch::knobs() {
+        let value = knob.value.as_deref().unwrap_or("unset");
+        println!("  {:18} {}; {value}; {}", knob.variable, knob.meaning, knob.picked);
+    }
     Ok(End::Done)
 }

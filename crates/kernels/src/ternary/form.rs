@@ -1,0 +1,144 @@
+//! Which packed form a ternary weight takes, by a rule of sizes alone, and how to force another.
+
+use core::fmt;
+use core::str::FromStr;
+
+/// A packed form of a ternary weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A byte a trit, for codes of any size: multiplied and added.
+    Panel8,
+    /// Codes of at most 2 bits: products of two codes looked up at once.
+    Lut2,
+    /// Codes of 1 bit: products of four codes looked up at once.
+    Lut1,
+    /// Two bits a trit, for codes of any size and single rows: a quarter of the memory traffic.
+    Packed2,
+}
+
+/// Positions below which a look-up form has too few to fill its vectors.
+const LEAST_POSITIONS: usize = 24;
+/// Trits of a weight from which on fetching bytes costs more than unpacking bits.
+const LARGE_WEIGHT: usize = 1 << 18;
+
+impl Form {
+    /// Every form.
+    pub const ALL: [Form; 4] = [Self::Panel8, Self::Lut2, Self::Lut1, Self::Packed2];
+
+    /// The form for codes of `bits` bits, `m` positions (rows, or pixels of an output image), `n` outputs and `k`
+    /// codes per output, unless `TERNION_FORM` names another that can take them:
+    ///
+    /// 1. one position and at least 2^18 trits: [`Form::Packed2`], because fetching weights is what takes time;
+    /// 2. at least 24 positions, at least 4 outputs and codes per output, and a `k` whose sums fit 16 bits: [`Form::Lut1`]
+    ///    for 1 bit (`k` up to 32767), [`Form::Lut2`] for 2 bits (up to 10922);
+    /// 3. else [`Form::Panel8`].
+    ///
+    /// All forms give the same accumulators.
+    pub fn choose(bits: u32, m: usize, n: usize, k: usize) -> Self {
+        match crate::dispatch::forced_form() {
+            Some(form) if form.takes(bits, k) => form,
+            _ => Self::rule(bits, m, n, k),
+        }
+    }
+
+    fn rule(bits: u32, m: usize, n: usize, k: usize) -> Self {
+        let look_up = |form: Self| m >= LEAST_POSITIONS && n >= 4 && k >= 4 && form.takes(bits, k);
+        if m == 1 && k.saturating_mul(n) >= LARGE_WEIGHT && Self::Packed2.takes(bits, k) {
+            Self::Packed2
+        } else if look_up(Self::Lut1) {
+            Self::Lut1
+        } else if look_up(Self::Lut2) {
+            Self::Lut2
+        } else {
+            Self::Panel8
+        }
+    }
+
+    /// Whether the form is for codes of `bits` bits, `k` of them per output.
+    pub fn takes(self, bits: u32, k: usize) -> bool {
+        bits <= self.bits() && k <= self.largest_k()
+    }
+
+    /// Bits of the largest code.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::Panel8 | Self::Packed2 => 8,
+            Self::Lut2 => 2,
+            Self::Lut1 => 1,
+        }
+    }
+
+    /// Most codes per output: accumulators of the largest code stay below 2^30, or 2^15 for the look-up forms.
+    pub fn largest_k(self) -> usize {
+        match self {
+            Self::Panel8 | Self::Packed2 => (1 << 30) / 255,
+            Self::Lut2 => i16::MAX as usize / 3,
+            Self::Lut1 => i16::MAX as usize,
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Panel8 => "panel8",
+            Self::Lut2 => "lut2",
+            Self::Lut1 => "lut1",
+            Self::Packed2 => "packed2",
+        })
+    }
+}
+
+/// The text is not the name of a [`Form`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownForm;
+
+impl fmt::Display for UnknownForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("unknown form of ternary weights: expected `panel8`, `lut2`, `lut1` or `packed2`")
+    }
+}
+
+impl core::error::Error for UnknownForm {}
+
+impl FromStr for Form {
+    type Err = UnknownForm;
+    fn from_str(s: &str) -> Result<Self, UnknownForm> {
+        Self::ALL.into_iter().find(|form| name_is(*form, s)).ok_or(UnknownForm)
+    }
+}
+
+fn name_is(form: Form, s: &str) -> bool {
+    use alloc::string::ToString;
+    form.to_string() == s
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Form;
+
+    #[test]
+    fn the_rule_is_the_documented_one() {
+        let rule = Form::rule;
+        assert_eq!(rule(8, 1024, 32, 288), Form::Panel8);
+        assert_eq!(rule(4, 1024, 32, 288), Form::Panel8);
+        assert_eq!(rule(2, 1024, 32, 288), Form::Lut2);
+        assert_eq!(rule(1, 1024, 32, 288), Form::Lut1);
+        assert_eq!(rule(2, 1, 10, 2048), Form::Panel8);
+        assert_eq!(rule(2, 1, 4096, 4096), Form::Packed2);
+        assert_eq!(rule(8, 2, 4096, 4096), Form::Panel8);
+        assert_eq!(rule(2, 1024, 32, 10_923), Form::Panel8);
+        assert_eq!(rule(1, 1024, 32, 10_923), Form::Lut1);
+        assert_eq!(rule(1, 1024, 32, 32_768), Form::Panel8);
+        assert_eq!(rule(2, 16, 32, 288), Form::Panel8);
+        assert_eq!(rule(2, 1024, 3, 288), Form::Panel8);
+    }
+
+    #[test]
+    fn names_come_back() {
+        for form in Form::ALL {
+            assert_eq!(form.to_string().parse(), Ok(form));
+        }
+        assert!("lut3".parse::<Form>().is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! Epilogues of 16 channels in two vectors: the formulas of `integer::epilogue`, eight channels at a time.
+
+use core::arch::x86_64::*;
+
+use crate::epilogue::{Accumulators, Requantize, Scale};
+use crate::integer::PANEL;
+use crate::integer::epilogue::Eight;
+
+/// `y = acc`.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(crate) unsafe fn accumulators(
+    _: &Accumulators,
+    acc: [__m256i; 2],
+    _first: usize,
+    out: &mut [i32; PANEL],
+) {
+    let to: *mut __m256i = out.as_mut_ptr().cast();
+    // SAFETY: `out` holds two vectors of eight i32; unaligned stores.
+    unsafe {
+        _mm256_storeu_si256(to, acc[0]);
+        _mm256_storeu_si256(to.add(1), acc[1]);
+    }
+}
+
+/// `y = f32(acc) * scale + bias`, nothing fused.
+///
+/// # Safety
+/// The CPU has AVX2; there are parameters for channels `first..first + 16`.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(crate) unsafe fn scale(e: &Scale<'_>, acc: [__m256i; 2], first: usize, out: &mut [f32; PANEL]) {
+    let (scale, bias) = (&e.scale[first..][..PANEL], &e.bias[first..][..PANEL]);
+    for (half, acc) in acc.into_iter().enumerate() {
+        let at = 8 * half;
+        // SAFETY: all three slices hold 16 f32; unaligned loads and stores.
+        unsafe {
+            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(acc), _mm256_loadu_ps(scale.as_ptr().add(at)));
+            let sum = _mm256_add_ps(product, _mm256_loadu_ps(bias.as_ptr().add(at)));
+            _mm256_storeu_ps(out.as_mut_ptr().add(at), sum);
+        }
+    }
+}
+
+/// Fixed-point requantisation to codes.
+///
+/// # Safety
+/// The CPU has AVX2; `first` is a multiple of 16 and there are parameters for channels `first..first + 16`.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(crate) unsafe fn requantize(e: &Requantize, acc: [__m256i; 2], first: usize, out: &mut [u8; PANEL]) {
+    let (eights, zero_point, [low, high]) = e.sixteen(first);
+    let sixteen = |value: i32| _mm256_set1_epi16(value as i16);
+    // Saturating to 16 bits leaves alone what the range leaves alone. Packing works within halves; the permutation
+    // puts them in order.
+    let words = _mm256_packs_epi32(quotients(acc[0], &eights[0]), quotients(acc[1], &eights[1]));
+    let words = _mm256_min_epi16(_mm256_max_epi16(words, sixteen(low)), sixteen(high));
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_add_epi16(words, sixteen(zero_point)));
+    let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+    // SAFETY: `out` holds 16 bytes; an unaligned store.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), bytes) }
+}
+
+/// `floor(((acc + bias) * multiplier + 2^(shift - 1)) / 2^shift)`, which fits 32 bits. What a sum contributes before the
+/// shift is at most 2^61 for `acc`, 2^61 for `bias` and 2^61 for the half, around 2^62: no 64-bit number overflows.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn quotients(acc: __m256i, e: &Eight) -> __m256i {
+    // SAFETY: an `Eight` is aligned to 32 bytes, and its arrays are whole vectors.
+    let load = |p: *const __m256i| unsafe { _mm256_load_si256(p) };
+    // No `map` over arrays of vectors: its closure would not be compiled for AVX2, and would be called.
+    let (addend, odd_addend) = (load(e.addend[..4].as_ptr().cast()), load(e.addend[4..].as_ptr().cast()));
+    let (shift, odd_shift) = (load(e.shift[..4].as_ptr().cast()), load(e.shift[4..].as_ptr().cast()));
+    // Products of the even lanes, and of the odd ones moved there.
+    let even = _mm256_mul_epi32(acc, load(e.multiplier.as_ptr().cast()));
+    let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(acc), load(e.odd_multiplier.as_ptr().cast()));
+    let even = _mm256_srlv_epi64(_mm256_add_epi64(even, addend), shift);
+    let odd = _mm256_srlv_epi64(_mm256_add_epi64(odd, odd_addend), odd_shift);
+    let shifted = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_shuffle_epi32::<0b10_10_00_00>(odd));
+    _mm256_sub_epi32(shifted, load(e.offset.as_ptr().cast()))
+}
