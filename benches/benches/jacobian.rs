@@ -64,6 +64,7 @@ fn trainer(penalty: Option<Box<dyn Penalty>>) -> Trainer {
         schedule: Schedule::Constant,
         label_smoothing: 0.0,
         clip_norm: None,
+        ema: None,
         patience: None,
         recalibrate: 0,
         seed: 1,

@@ -48,6 +48,7 @@ fn trainer(twin: Twin, adversary: Option<Box<dyn Adversary>>) -> Trainer {
         schedule: Schedule::Constant,
         label_smoothing: 0.0,
         clip_norm: None,
+        ema: None,
         patience: None,
         recalibrate: 4,
         seed: 5,

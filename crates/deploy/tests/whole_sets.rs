@@ -74,6 +74,7 @@ fn trained(network: Network, data: &Dataset) -> Model {
         schedule: Schedule::Constant,
         label_smoothing: 0.0,
         clip_norm: None,
+        ema: None,
         patience: None,
         recalibrate: 4,
         seed: 5,

@@ -112,7 +112,7 @@ mod tests {
         for (wave, out) in x.chunks(16_000).zip(features.chunks_mut(490)) {
             front.compute(wave, &mut front.work(), out).unwrap();
         }
-        let mut model = Waveform::new(Standardiser::fit(&features), inner).unwrap();
+        let mut model = Waveform::new(Standardiser::fit(&features, 10), inner).unwrap();
         let mut logits = vec![0.0; 24];
         model.logits(&x, &mut logits).unwrap();
         let labels: Vec<u8> = logits.chunks(12).map(|z| qnn::argmax(z) as u8).collect();
@@ -132,7 +132,7 @@ mod tests {
         }
         assert!(
             Waveform::new(
-                Standardiser::fit(&features),
+                Standardiser::fit(&features, 10),
                 attacks::FnClassifier::new([3, 1, 1], 2, |_: &[f32], _: &mut [f32]| ())
             )
             .is_err()

@@ -39,6 +39,7 @@ fn small_cnn(task: &Task) -> f64 {
         schedule: Schedule::Constant,
         label_smoothing: 0.0,
         clip_norm: None,
+        ema: None,
         patience: None,
         recalibrate: 0,
         seed: 0,

@@ -26,7 +26,7 @@
 //! # let model = Model::new(network, 1)?;
 //! # let config = TrainConfig {
 //! #     batch: 2, epochs: 1, rate: 1e-3, optimizer: Optimizer::adam(), schedule: Schedule::Constant, label_smoothing: 0.0,
-//! #     clip_norm: None, patience: None, recalibrate: 0, seed: 1,
+//! #     clip_norm: None, ema: None, patience: None, recalibrate: 0, seed: 1,
 //! # };
 //! use jacreg::JacobianPenalty;
 //! let input = JacobianPenalty::input(0.01);

@@ -45,6 +45,7 @@ fn trainer(epochs: u32, penalties: Vec<Box<dyn Penalty>>) -> Trainer {
         schedule: Schedule::Constant,
         label_smoothing: 0.0,
         clip_norm: None,
+        ema: None,
         patience: None,
         recalibrate: 4,
         seed: 1,

@@ -4,10 +4,10 @@
 
 use std::time::Instant;
 
-use qnn::graph::{Graph, NodeId, Random};
-use qnn::train::{Optimizer, Penalty, Samples, Schedule, TrainConfig, Trainer};
+use qnn::graph::{Graph, Random};
+use qnn::train::{Optimizer, Penalty, PenaltyInputs, Samples, Schedule, Term, TrainConfig, Trainer};
 use qnn::zoo::{Twin, build};
-use qnn::{Forward, InputGrid, Model, Predictor, QnnError};
+use qnn::{InputGrid, Model, Predictor, QnnError};
 
 /// One batch of noise, again and again.
 struct Noise(Vec<f32>);
@@ -45,12 +45,14 @@ impl Penalty for InputJacobian {
     fn weight(&self, _: u32, _: u32) -> f64 {
         0.01
     }
-    fn build(&self, graph: &mut Graph, model: &Model, forward: &Forward) -> Result<NodeId, QnnError> {
+    fn build(&self, graph: &mut Graph, inputs: &PenaltyInputs<'_>) -> Result<Vec<Term>, QnnError> {
+        let (model, forward) = (inputs.model, inputs.forward);
         let [n, classes] = [graph.shape(forward.logits)[0], model.network.classes];
         let v = graph.random(Random::UnitRows, &[n, classes]);
         let gradient = graph.vjp(forward.logits, v, &[forward.input])[0].expect("logits depend on the input");
         let square = graph.dot_all(gradient, gradient);
-        Ok(graph.scale(0.5 * classes as f64 / n as f64, square))
+        let value = graph.scale(0.5 * classes as f64 / n as f64, square);
+        Ok(vec![Term { name: String::new(), weight: 1.0, value }])
     }
 }
 

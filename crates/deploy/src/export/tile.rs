@@ -149,14 +149,14 @@ impl Triples {
         // Positive and negative weights of a channel by chunk, for the bound on 16-bit sums.
         let mut counts = vec![vec![(0, 0); chunks]; w.out_c];
         for k in 0..chunks {
-            for channel in 0..w.out_c {
+            for (channel, counts) in counts.iter_mut().enumerate() {
                 let indices: Vec<u16> = (0..chunk * w.kernel_w)
                     .map(|i| {
                         let (group, kx) = (k * chunk + i / w.kernel_w, i % w.kernel_w);
                         let triple = [0, 1, 2].map(|e| trit(3 * group + e, kx, channel));
                         for t in triple {
-                            counts[channel][k].0 += i64::from(t == 1);
-                            counts[channel][k].1 += i64::from(t == -1);
+                            counts[k].0 += i64::from(t == 1);
+                            counts[k].1 += i64::from(t == -1);
                         }
                         index(triple)
                     })

@@ -361,7 +361,8 @@ impl Trainer {
         let with_penalty = penalised && number.is_multiple_of(every);
         if !with_penalty && self.plain.is_none() {
             // An epoch in which no penalty has a weight.
-            self.plain = Some(StepGraph::new(&self.model, self.config.batch, &[])?);
+            let consistency = self.adversary.as_ref().and_then(|a| a.consistency());
+            self.plain = Some(StepGraph::new(&self.model, self.config.batch, &[], consistency)?);
         }
         let graph = if with_penalty { &mut self.penalised } else { &mut self.plain };
         let graph = graph.as_mut().expect("built in `new`");

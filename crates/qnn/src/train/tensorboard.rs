@@ -64,6 +64,9 @@ pub(crate) fn events(history: &[EpochRecord], penalties: &[String]) -> Vec<u8> {
         for (name, v) in penalties.iter().zip(&epoch.train.penalties) {
             add(format!("penalty/{name}"), *v);
         }
+        for (name, v) in &epoch.probes {
+            add(format!("probe/{name}"), *v);
+        }
         let step = i64::try_from(step).unwrap_or(i64::MAX);
         record(&mut bytes, &Event { wall_time: 0.0, step, what: Some(What::Summary(Summary { value })) });
     }
@@ -104,9 +107,10 @@ mod tests {
     fn records_read_back_as_the_history() {
         let record = EpochRecord {
             epoch: 0,
-            train: EpochStats { loss: 1.5, accuracy: 0.25, penalties: vec![3.0], steps: 7 },
+            train: EpochStats { loss: 1.5, accuracy: 0.25, penalties: vec![3.0], terms: vec![], steps: 7 },
             validation: Some(Evaluation { samples: 4, correct: 3, loss: 0.5 }),
             rate: 0.125,
+            probes: vec![],
         };
         let bytes = events(&[record.clone(), record], &["jacobian".to_owned()]);
         let (mut at, mut steps, mut tags) = (0, Vec::new(), Vec::new());
