@@ -14,7 +14,7 @@ use prost::Message as _;
 
 use crate::DeployError;
 use crate::epilogue::{CodeGrid, IntegerEpilogue};
-use crate::program::{Branch, Epilogue, Linear, Program, StepOp, Weights, Window};
+use crate::program::{Branch, Element, Epilogue, Linear, Program, StepOp, Weights, Window};
 use crate::prove::interval;
 use graph::{Builder, conv_attributes};
 use message::{Attribute, element};
@@ -117,6 +117,19 @@ fn accumulators(
     let rows = oihw(&branch.linear, w);
     let shape = [w.out_c, if groups == 1 { w.in_c } else { 1 }, w.kernel_h, w.kernel_w];
     let attributes = conv_attributes(w, groups);
+    if largest >= EXACT && tensor.element == Element::U16 {
+        // Sums of codes do not fit `ConvInteger`; only a dense layer reads them, whose product is exact in f64.
+        let to_f64 = || vec![Attribute::int("to", element::DOUBLE.into())];
+        let flat = g.longs(&[-1, w.in_c as i64], &[2]);
+        let flat = g.node("Reshape", &[&x, &flat], vec![]);
+        let wide = g.node("Cast", &[&flat], to_f64());
+        let weights = g.int8(&rows, &[w.out_c, w.in_c]);
+        let weights = g.node("Cast", &[&weights], to_f64());
+        let columns = g.node("Transpose", &[&weights], vec![Attribute::ints("perm", &[1, 0])]);
+        let product = g.node("MatMul", &[&wide, &columns], vec![]);
+        let shape = g.longs(&[-1, w.out_c as i64, 1, 1], &[4]);
+        return Ok(g.node("Reshape", &[&product, &shape], vec![]));
+    }
     if largest >= EXACT {
         let to_u8 = vec![Attribute::int("to", element::UINT8.into())];
         let bytes = g.node("Cast", &[&x], to_u8);
