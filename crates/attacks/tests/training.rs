@@ -6,12 +6,13 @@ use qnn::train::{Adversary, Optimizer, Penalty, Schedule, TrainConfig, Trainer};
 use qnn::zoo::{Quantizers, Twin};
 use qnn::{InputGrid, Model, Network, QnnError};
 
-/// Bars in noise: the half of the image that is brighter, four ways.
-struct Bars;
+/// Two classes told by a spot that is right 19 times out of 20 and too bright to be attacked, and, without an error, by a
+/// shade over the whole image that any attack of its size turns around (Tsipras et al. 2019).
+struct Spots;
 
 const SAMPLES: usize = 256;
 
-impl qnn::train::Samples for Bars {
+impl qnn::train::Samples for Spots {
     fn len(&self) -> usize {
         SAMPLES
     }
@@ -19,10 +20,13 @@ impl qnn::train::Samples for Bars {
     fn fill(&self, indices: &[u32], _: u64, x: &mut [f32], labels: &mut [u8]) -> Result<(), QnnError> {
         for ((image, label), &index) in x.chunks_mut(64).zip(labels).zip(indices) {
             let mut rng = qtensor::stream::stream(9, qtensor::stream::Purpose::Test, &[u64::from(index)]);
-            *label = (index % 4) as u8;
+            *label = (index % 2) as u8;
+            let sign = if *label == 1 { 1.0 } else { -1.0 };
+            let spot = if qtensor::stream::uniform_f32(&mut rng) < 0.95 { sign } else { -sign };
             for (i, v) in image.iter_mut().enumerate() {
-                let bar = if *label < 2 { i / 8 } else { i % 8 } / 4 == usize::from(*label % 2);
-                *v = 0.8 * qtensor::stream::uniform_f32(&mut rng) + if bar { 0.2 } else { 0.0 };
+                let noise = 0.2 * qtensor::stream::uniform_f32(&mut rng) - 0.1;
+                let inside = i / 8 < 3 && i % 8 < 3;
+                *v = 0.5 + if inside { 0.35 * spot } else { 0.04 * sign + noise };
             }
         }
         Ok(())
@@ -31,7 +35,7 @@ impl qnn::train::Samples for Bars {
 
 fn model(twin: Twin) -> Model {
     let Quantizers { weights, activations } = twin.quantizers();
-    let net = Network::new("bars", [8, 8, 1], InputGrid::UNIT_IMAGE, 4)
+    let net = Network::new("spots", [8, 8, 1], InputGrid::UNIT_IMAGE, 2)
         .conv("c1", 8, 3, 1, &weights)
         .bn_act("c1", &activations)
         .max_pool("p1", 2)
@@ -42,7 +46,7 @@ fn model(twin: Twin) -> Model {
 fn trainer(twin: Twin, adversary: Option<Box<dyn Adversary>>) -> Trainer {
     let config = TrainConfig {
         batch: 32,
-        epochs: 8,
+        epochs: EPOCHS,
         rate: 0.01,
         optimizer: Optimizer::adam(),
         schedule: Schedule::Constant,
@@ -62,8 +66,8 @@ fn trainer(twin: Twin, adversary: Option<Box<dyn Adversary>>) -> Trainer {
 
 fn trained(twin: Twin, settings: Option<AdversarialTraining>) -> Model {
     let mut trainer = trainer(twin, settings.map(|s| s.adversary().unwrap()));
-    for _ in 0..8 {
-        trainer.train_epoch(&Bars, &mut |_, _| ()).unwrap();
+    for _ in 0..EPOCHS {
+        trainer.train_epoch(&Spots, &mut |_, _| ()).unwrap();
     }
     trainer.model().clone()
 }
@@ -73,7 +77,7 @@ fn robust(model: &Model, eps: f32) -> f64 {
     use qnn::train::Samples as _;
     let (mut x, mut y) = (vec![0.0; 128 * 64], vec![0; 128]);
     let indices: Vec<u32> = (0..128).collect();
-    Bars.fill(&indices, 0, &mut x, &mut y).unwrap();
+    Spots.fill(&indices, 0, &mut x, &mut y).unwrap();
     let mut network = Attacked::new(model, Passing::Clipped).unwrap();
     let samples = Samples::new(&x, &y, &indices);
     let attack = "pgd(steps=20, restarts=1, loss=margin)".parse().unwrap();
@@ -82,7 +86,8 @@ fn robust(model: &Model, eps: f32) -> f64 {
     out.unwrap()[0].robust_accuracy().value
 }
 
-const EPS: f32 = 0.1;
+const EPS: f32 = 0.08;
+const EPOCHS: u32 = 12;
 
 #[test]
 fn adversarial_training_makes_networks_harder_to_attack() {
@@ -90,11 +95,13 @@ fn adversarial_training_makes_networks_harder_to_attack() {
     for method in [Method::Pgd, Method::FgsmRs, Method::Trades] {
         let hardened = robust(&trained(Twin::Float, Some(AdversarialTraining::new(method, EPS))), EPS);
         println!("{method}: {hardened} robust, {plain} without");
-        assert!(hardened > plain + 0.05, "{method}: {hardened}, plain {plain}");
+        assert!(hardened > plain + 0.1, "{method}: {hardened}, plain {plain}");
     }
     // Through the stochastic ternary quantizer's surrogate, too.
-    let stq = trained(Twin::Stq, Some(AdversarialTraining::new(Method::Pgd, EPS)));
-    println!("stq: {} robust, {} without", robust(&stq, EPS), robust(&trained(Twin::Stq, None), EPS));
+    let stq = robust(&trained(Twin::Stq, Some(AdversarialTraining::new(Method::Pgd, EPS))), EPS);
+    let plain = robust(&trained(Twin::Stq, None), EPS);
+    println!("stq: {stq} robust, {plain} without");
+    assert!(stq >= plain);
 }
 
 #[test]
@@ -111,7 +118,7 @@ fn surrogates_share_logits_and_differ_in_gradients() {
     let ask = |passing| {
         let mut network = Attacked::new(&model, passing).unwrap();
         let (mut z, mut grad) = (vec![0.0; 8 * network.classes()], vec![0.0; x.len()]);
-        let mut cotangent = |_: &[f32], cot: &mut [f32]| cot.iter_mut().step_by(4).for_each(|c| *c = 1.0);
+        let mut cotangent = |_: &[f32], cot: &mut [f32]| cot.iter_mut().step_by(2).for_each(|c| *c = 1.0);
         attacks::Differentiable::logits_vjp(&mut network, &x, &mut cotangent, &mut z, &mut grad).unwrap();
         (z, grad)
     };
