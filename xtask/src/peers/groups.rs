@@ -16,6 +16,8 @@ pub(super) struct Group {
 pub(super) const GROUPS: &[Group] = &[
     Group { name: "kernels", about: "matrix products and convolutions, one by one", ours: "peers_kernels",
         scripts: &["onnxruntime_kernels.py", "litert_kernels.py"], requirements: "kernels.txt" },
+    Group { name: "train", about: "training steps and inference of a whole CNN", ours: "peers_train",
+        scripts: &["torch_train.py", "torch_train_avx2.py", "onnxruntime_train.py"], requirements: "train.txt" },
     Group { name: "deploy", about: "inference of whole networks with 8-bit activations, batch 1", ours: "peers_deploy",
         scripts: &["litert_deploy.py"], requirements: "deploy.txt" },
     Group { name: "attacks", about: "PGD and Square on MLPerf Tiny's ResNet", ours: "peers_attacks",
