@@ -181,12 +181,16 @@ pub(super) fn kernel_quantizer(arguments: &Arguments<'_>) -> Result<Option<Quant
 }
 
 pub(super) fn batch_norm_quantizers(arguments: &Arguments<'_>) -> Result<BatchNormQuantizers, String> {
+    // As a kernel's: a scale or variance quantizer without alpha gets auto_po2 (beta's and the mean's keep theirs).
+    let scaled = |q: Option<Quantizer>| q.map(Quantizer::for_kernel);
     Ok(BatchNormQuantizers {
-        gamma: arguments.quantizer_or("gamma_quantizer", "quantized_relu_po2(6, 2048)")?,
+        gamma: scaled(arguments.quantizer_or("gamma_quantizer", "quantized_relu_po2(6, 2048)")?),
         beta: arguments.quantizer_or("beta_quantizer", "quantized_po2(5)")?,
         mean: arguments.quantizer_or("mean_quantizer", "quantized_po2(5)")?,
-        variance: arguments
-            .quantizer_or("variance_quantizer", "quantized_relu_po2(6, quadratic_approximation=True)")?,
+        variance: scaled(
+            arguments
+                .quantizer_or("variance_quantizer", "quantized_relu_po2(6, quadratic_approximation=True)")?,
+        ),
     })
 }
 

@@ -64,6 +64,9 @@ pub(crate) fn events(history: &[EpochRecord], penalties: &[String]) -> Vec<u8> {
         for (name, v) in penalties.iter().zip(&epoch.train.penalties) {
             add(format!("penalty/{name}"), *v);
         }
+        for (name, v) in &epoch.train.terms {
+            add(format!("term/{name}"), *v);
+        }
         for (name, v) in &epoch.probes {
             add(format!("probe/{name}"), *v);
         }
