@@ -150,22 +150,25 @@ fn queries_and_gradients_are_counted_per_sample() {
 #[test]
 fn decisions_alone_come_close_to_what_gradients_find() {
     let (x, y, ids) = Net::new(SHAPE, 12, 5, 3).samples(20, 10);
-    let median = |text: &str| {
+    let norms = |text: &str| -> Vec<f64> {
         let out = attack(&text.parse().unwrap(), &x, &y, &ids, &[1e6], 32).remove(0);
-        assert!(out.records.iter().all(|r| r.minimum_norm.is_some()), "{text} leaves samples standing");
-        out.median_norm().unwrap()
+        let found: Option<Vec<f64>> = out.records.iter().map(|r| r.minimum_norm).collect();
+        found.unwrap_or_else(|| panic!("{text} leaves samples standing"))
     };
-    let least = median("fab(norm=l2)");
+    let least = norms("fab(norm=l2)");
     for (text, factor) in [
-        ("boundary(steps=400)", 1.15),
-        ("hopskipjump(iterations=40)", 1.4),
-        ("zoo(search_steps=4, steps=200, coordinates=32, initial_weight=0.1)", 1.1),
+        ("boundary(steps=400)", 1.02),
+        ("hopskipjump(iterations=40)", 1.03),
+        ("zoo(search_steps=8, steps=200, coordinates=32, initial_weight=0.1)", 1.1),
     ] {
-        let found = median(text);
-        assert!(found < factor * least && found > 0.99 * least, "{text}: {found}, fab {least}");
+        // A walk along the boundary ends at a local minimum: from its one start it may miss the nearest class.
+        let close = norms(text).iter().zip(&least).filter(|(found, fab)| *found < &(factor * **fab)).count();
+        assert!(5 * close >= 4 * least.len(), "{text}: {close} of {} within {factor} of fab", least.len());
     }
     // The weak defaults of a library are not ours.
-    assert!(median("boundary(preset=art-default, steps=20)") > median("boundary(steps=20)"));
+    let weak = attack(&"zoo(preset=art-default)".parse().unwrap(), &x, &y, &ids, &[1e6], 32).remove(0);
+    let broken = weak.records.iter().filter(|r| r.minimum_norm.is_some()).count();
+    assert!(2 * broken < x.len() / (6 * 6 * 2), "ART's ten iterations of ZOO break {broken}");
 }
 
 #[test]

@@ -351,7 +351,7 @@ pub(crate) struct FetchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelArg {
-    /// Model file, such as OUT/cache/train-…/model.qnn, or NETWORK[:TWIN] for a network of the zoo with weights at random,
+    /// Model file, such as OUT/cache/train-…/model.qnn, or `NETWORK[:TWIN]` for a network of the zoo with weights at random,
     /// such as resnet8:eight_bit
     pub(crate) model: String,
 }
@@ -374,7 +374,7 @@ Examples:
   ternion export stq_image_s --c out                 a network of the zoo, to see what the code looks like")]
 #[group(required = true, multiple = true, args = ["c", "rust", "onnx"])]
 pub(crate) struct ExportArgs {
-    /// Model file or NETWORK[:TWIN]
+    /// Model file or `NETWORK[:TWIN]`
     pub(crate) model: String,
     /// Folder for NAME.c, NAME.h and NAME_selftest.c
     #[arg(long, value_name = "DIR")]
