@@ -10,10 +10,10 @@ use qnn::train::{Optimizer, Samples, Schedule, TrainConfig, Trainer};
 use qnn::zoo::{self, Twin};
 use qnn::{InputGrid, Model, Network, Predictor, QnnError, argmax};
 
-/// The first samples of a training split.
-struct First<'a>(&'a Dataset, usize);
+/// So many samples from all over a training split.
+struct Spread<'a>(&'a Dataset, usize);
 
-impl Samples for First<'_> {
+impl Samples for Spread<'_> {
     fn len(&self) -> usize {
         self.1.min(self.0.train.len())
     }
@@ -21,9 +21,10 @@ impl Samples for First<'_> {
     fn fill(&self, indices: &[u32], _: u64, x: &mut [f32], labels: &mut [u8]) -> Result<(), QnnError> {
         let d = self.0.sample_len();
         for ((&i, x), label) in indices.iter().zip(x.chunks_exact_mut(d)).zip(labels) {
-            let codes = &self.0.train.codes[i as usize * d..][..d];
+            let place = i as usize * (self.0.train.len() / self.len());
+            let codes = &self.0.train.codes[place * d..][..d];
             x.iter_mut().zip(codes).for_each(|(x, &code)| *x = self.0.grid.decode(code));
-            *label = self.0.train.labels[i as usize];
+            *label = self.0.train.labels[place];
         }
         Ok(())
     }
@@ -80,7 +81,7 @@ fn trained(network: Network, data: &Dataset) -> Model {
         seed: 5,
     };
     let mut trainer = Trainer::new(Model::new(network, 5).unwrap(), config, Vec::new()).unwrap();
-    trainer.train_epoch(&First(data, 256), &mut |_, _| {}).unwrap();
+    trainer.train_epoch(&Spread(data, 1024), &mut |_, _| {}).unwrap();
     trainer.model().clone()
 }
 
