@@ -162,3 +162,91 @@ fn columns_to_hwc(columns: &[u8], image: &mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzzing::seeds::mat_file;
+
+    /// Two images whose pixels tell their place, in MATLAB's order.
+    fn images(n: usize) -> Vec<u8> {
+        let mut data = vec![0; IMAGE * n];
+        for i in 0..n {
+            for (channel, row, column) in
+                (0..3).flat_map(|k| (0..SIDE).flat_map(move |c| (0..SIDE).map(move |r| (k, r, c))))
+            {
+                data[i * IMAGE + (channel * SIDE + column) * SIDE + row] = pixel(i, row, column, channel);
+            }
+        }
+        data
+    }
+
+    fn pixel(i: usize, row: usize, column: usize, channel: usize) -> u8 {
+        (i * 101 + row * 7 + column * 3 + channel * 50) as u8
+    }
+
+    fn file(n: u32, labels: &[u8], compressed: bool) -> Vec<u8> {
+        let (x, images) = ([32, 32, 3, n], images(n as usize));
+        mat_file(&[("X", &x, &images), ("y", &[labels.len() as u32, 1], labels)], compressed)
+    }
+
+    fn fault(bytes: &[u8], limit: u64) -> (u64, String) {
+        match parse(Path::new("x.mat"), bytes, limit).unwrap_err() {
+            DataError::Corrupt { offset, reason, .. } => (offset, reason),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn columns_become_rows_and_ten_becomes_zero() {
+        for compressed in [false, true] {
+            let digits = parse(Path::new("x.mat"), &file(2, &[10, 3], compressed), 1 << 20).unwrap();
+            assert_eq!(digits.labels, [0, 3]);
+            for (at, &code) in digits.codes.iter().enumerate() {
+                let (i, place) = (at / IMAGE, at % IMAGE);
+                assert_eq!(code, pixel(i, place / 96, place / 3 % 32, place % 3), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_and_bombs_are_located() {
+        let good = file(2, &[1, 2], true);
+        for (bytes, word) in [
+            (file(2, &[1, 0], true), "label 0 of image 1"),
+            (file(2, &[11, 1], true), "label 11 of image 0"),
+            (file(2, &[1, 2, 3], true), "`y` of shape [3, 1]"),
+            (mat_file(&[("X", &[32, 32, 3, 1], &images(1))], true), "no variable `y`"),
+            (mat_file(&[("X", &[32, 3, 32, 1], &images(1)), ("y", &[1, 1], &[1])], true), "`X` of shape"),
+            (mat_file(&[("X", &[32, 32, 3, 9], &images(1))], false), "shape"),
+            (mat_file(&[("y", &[1, 1], &[1]), ("y", &[1, 1], &[1])], false), "twice"),
+            (good[..1_000].to_vec(), "ends within"),
+            (good[..130].to_vec(), "tag"),
+            (good[..50].to_vec(), "header"),
+            (b"MATLAB 7.3 MAT-file".iter().copied().chain([0; 200]).collect(), "not a little-endian"),
+        ] {
+            let (offset, reason) = fault(&bytes, 1 << 20);
+            assert!(reason.contains(word) && offset <= bytes.len() as u64, "{word}: {reason}");
+        }
+        let (offset, reason) = fault(&good, 6_000);
+        assert!(reason.contains("more than 6000") && offset == 128, "{reason}");
+        let mut flipped = good.clone();
+        flipped[128 + 8 + 20] ^= 0xFF;
+        fault(&flipped, 1 << 20);
+    }
+
+    #[test]
+    fn a_small_copy_loads_with_warnings() {
+        let root = tempfile::tempdir().unwrap();
+        let labels: Vec<u8> = (0..20).map(|i| i % 10 + 1).collect();
+        std::fs::write(root.path().join(FILES[0]), file(20, &labels, true)).unwrap();
+        let search = DataSearch { explicit: Some(root.path().to_owned()) };
+        assert!(matches!(load(&search), Err(DataError::Io { .. })), "the test file is missing");
+        std::fs::write(root.path().join(FILES[1]), file(3, &[7, 8, 10], false)).unwrap();
+        let data = load(&search).unwrap();
+        // Fewer than 400 of a class: all of them are held back.
+        assert_eq!([data.train.len(), data.validation.len(), data.test.len()], [0, 20, 3]);
+        assert_eq!((&data.test.labels[..], &data.test.ids[..]), (&[7, 8, 0][..], &[20, 21, 22][..]));
+        assert_eq!((data.warnings.len(), data.origin), (4, Origin::OfficialSubset));
+    }
+}
