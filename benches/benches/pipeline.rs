@@ -47,6 +47,7 @@ fn share(name: &str, network: &str, data: &Dataset, augmentation: Augmentation) 
         schedule: Schedule::Constant,
         label_smoothing: 0.0,
         clip_norm: None,
+        ema: None,
         patience: None,
         recalibrate: 0,
         seed: 1,
