@@ -4,7 +4,6 @@
 //! under a hash of all it depends on, and writes [`results::Results`] and a [`report`]. What trains, attacks and deploys
 //! stands behind [`pipeline::Engine`].
 #![forbid(unsafe_code)]
-pub mod deployed;
 pub mod examples;
 pub mod interval;
 pub mod pipeline;

@@ -60,3 +60,28 @@ impl Classifier for IntegerProgram {
         self.engine.logits_f32(&self.codes, n, out).map_err(ModelError::new)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deploy::lower;
+    use qnn::zoo::{self, Twin};
+    use qnn::{InputGrid, Model, Predictor};
+
+    #[test]
+    fn answers_are_the_trained_network_s() {
+        let quantizers = Twin::Stq.quantizers();
+        let net = zoo::build("stq_audio_s", [49, 10, 1], InputGrid::STANDARDISED, 12, &quantizers).unwrap();
+        let model = Model::new(net, 3).unwrap();
+        let mut deployed =
+            IntegerProgram::new(Engine::new(lower(&model.network, &model).unwrap().program).unwrap());
+        assert_eq!((deployed.input_shape(), deployed.classes()), ([49, 10, 1], 12));
+        let x: Vec<f32> =
+            (0..3 * 490).map(|i| model.network.grid.value((i * 37 % 256) as u8) + 0.01 / 128.0).collect();
+        let (mut ours, mut theirs) = (vec![0.0; 36], vec![0.0; 36]);
+        deployed.logits(&x, &mut ours).unwrap();
+        Predictor::for_codes(&model).unwrap().logits(&x, &mut theirs).unwrap();
+        assert_eq!(ours, theirs);
+        assert!(deployed.logits(&x[..490], &mut ours).is_err());
+    }
+}
