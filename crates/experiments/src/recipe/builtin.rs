@@ -38,6 +38,9 @@ const RECIPES: &[(&str, &str)] = recipes![
     "ds_cnn_float",
     "ds_cnn_int8",
     "ds_cnn_stq",
+    "stq_image_s_fgsm_rs",
+    "stq_image_s_pgd",
+    "stq_image_s_trades",
     "ablation_none",
     "ablation_input",
     "ablation_logits",
@@ -55,4 +58,19 @@ pub fn builtin_text(name: &str) -> Option<&'static str> {
 /// Names of the runnable built-in recipes.
 pub fn builtin_names() -> impl Iterator<Item = &'static str> {
     RECIPES.iter().map(|(name, _)| *name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_file_is_built_in() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            assert!(path.is_dir() || RECIPES.iter().any(|(known, _)| *known == name), "{name}");
+        }
+    }
 }
