@@ -1,7 +1,8 @@
 //! Unpacks a downloaded archive: checked as it is read, each file in place only when it is whole.
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+
+use atomic_write_file::AtomicWriteFile;
 
 use crate::DataError;
 use crate::archive::{ArchiveLimits, read_tar_gz};
@@ -22,9 +23,8 @@ pub fn unpack(archive: &Path, folder: &Path) -> Result<usize, DataError> {
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(|e| DataError::io(parent, e))?;
-        let part = parent.join(".unpacking");
-        let written = |e| DataError::io(&part, e);
-        let mut file = File::create(&part).map_err(written)?;
+        let written = |e| DataError::io(&path, e);
+        let mut file = AtomicWriteFile::open(&path).map_err(written)?;
         let mut left = size;
         while left > 0 {
             let n = match entry.read(&mut block) {
@@ -39,8 +39,7 @@ pub fn unpack(archive: &Path, folder: &Path) -> Result<usize, DataError> {
             left = left.saturating_sub(n as u64);
             file.write_all(&block[..n]).map_err(written)?;
         }
-        drop(file);
-        std::fs::rename(&part, &path).map_err(|e| DataError::io(&path, e))?;
+        file.commit().map_err(written)?;
         files += 1;
         Ok(())
     })?;
@@ -49,6 +48,8 @@ pub fn unpack(archive: &Path, folder: &Path) -> Result<usize, DataError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use ndarray_npy::{NpzReader, NpzWriter, ReadableElement};
 use qnn::{InputGrid, Predictor, argmax};
 
 use crate::error::StudyError;
+use crate::stage::write_atomic;
 
 /// Samples, the examples made of them, and what both were predicted to be. All arrays have one row per sample.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,9 +117,7 @@ impl ExampleSet {
         let grid = vec![self.grid.scale, f32::from(self.grid.zero_point)];
         npz.add_array("grid", &Array1::from(grid)).map_err(add)?;
         npz.finish().map_err(add)?;
-        let temporary = path.with_extension("npz.part");
-        std::fs::write(&temporary, bytes.into_inner()).map_err(StudyError::io(&temporary))?;
-        std::fs::rename(&temporary, path).map_err(StudyError::io(path))
+        write_atomic(path, &bytes.into_inner())
     }
 
     /// Reads what [`Self::save`] wrote; nothing in the file is trusted.

@@ -384,10 +384,13 @@ fn only_refuses_to_make_what_it_was_not_asked_for() {
 #[test]
 fn two_processes_make_each_result_once() {
     let (dir, engine) = (tempfile::tempdir().unwrap(), Fake::default());
+    // Made before any starts: `options` writes the recipe's file, which the others would read half written.
+    let processes = [(); 3].map(|()| options(dir.path()));
+    let engine = &engine;
     std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| {
-                let study = Study::new(&engine, &Silent, options(dir.path()));
+        for options in processes {
+            scope.spawn(move || {
+                let study = Study::new(engine, &Silent, options);
                 assert!(study.run(&study.plan()).unwrap().failed.is_empty());
             });
         }

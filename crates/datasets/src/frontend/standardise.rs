@@ -1,6 +1,8 @@
 //! From raw features to codes: coefficients differ 26-fold in spread, so each is standardised with training statistics first.
+use std::io::Write;
 use std::path::Path;
 
+use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
 
 use crate::{DataError, InputGrid};
@@ -72,10 +74,9 @@ impl Standardiser {
     /// [`DataError::Io`].
     pub fn write(&self, path: &Path) -> Result<(), DataError> {
         let text = serde_json::to_string_pretty(self).map_err(|e| DataError::io(path, e.into()))?;
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        std::fs::write(&part, text).map_err(|e| DataError::io(path, e))?;
-        std::fs::rename(&part, path).map_err(|e| DataError::io(path, e))
+        let written = AtomicWriteFile::open(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.commit()));
+        written.map_err(|e| DataError::io(path, e))
     }
 
     /// Reads what [`write`](Self::write) wrote.

@@ -1,8 +1,8 @@
 //! Features on disk: computed once for given samples and parameters, and believed only when every byte is as it was written.
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use atomic_write_file::AtomicWriteFile;
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
@@ -81,18 +81,10 @@ pub(super) fn write(dir: &Path, key: &[u8; 32], features: &[f32]) -> Result<(), 
     features.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes()));
     let sum = Sha256::digest(&bytes);
     bytes.extend_from_slice(&sum);
-    let part = dir.join(format!(".features-{}-{}", hex(&key[..12]), std::process::id()));
-    let stored = || -> std::io::Result<()> {
-        let mut file = File::create(&part)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&part, path(dir, key))
-    };
-    stored().map_err(|e| {
-        // A half-written file helps nobody; that it cannot be removed either adds nothing to the error.
-        let _ = std::fs::remove_file(&part);
-        DataError::io(&part, e)
-    })
+    let path = path(dir, key);
+    let written =
+        AtomicWriteFile::open(&path).and_then(|mut file| file.write_all(&bytes).and_then(|()| file.commit()));
+    written.map_err(|e| DataError::io(&path, e))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub(super) fn choose_bits(
     let path = work.join(BITS_FILE);
     let text =
         serde_json::to_string(&bits).map_err(|source| StudyError::Json { path: path.clone(), source })?;
-    crate::stage::write_atomic(&path, &text)?;
+    crate::stage::write_atomic(&path, text.as_bytes())?;
     Ok(bits)
 }
 

@@ -29,7 +29,7 @@ fn path(out: &Path, row: &Row, suffix: &str) -> PathBuf {
 /// Copies a training history out of the cache.
 pub(crate) fn copy_history(out: &Path, row: &Row, from: &Path) -> Result<(), StudyError> {
     let text = std::fs::read_to_string(from).map_err(StudyError::io(from))?;
-    write_atomic(&path(out, row, "history.jsonl"), &text)
+    write_atomic(&path(out, row, "history.jsonl"), text.as_bytes())
 }
 
 /// Keeps the examples of a run.
@@ -45,7 +45,7 @@ pub(crate) fn save_examples(
     let path = path(out, row, "examples.json");
     let text =
         serde_json::to_string(&examples).map_err(|source| StudyError::Json { path: path.clone(), source })?;
-    write_atomic(&path, &text)
+    write_atomic(&path, text.as_bytes())
 }
 
 /// The training history of a run, if it was kept.

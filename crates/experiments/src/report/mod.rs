@@ -31,9 +31,9 @@ pub fn write(out: &Path, profile: Option<Profile>) -> Result<PathBuf, StudyError
     };
     let others = results.rows.len() - rows.len();
     let document = Document { profile, rows: &rows, tables: view::tables(&rows), others };
-    write_atomic(&out.join("report.md"), &markdown::render(&document))?;
+    write_atomic(&out.join("report.md"), markdown::render(&document).as_bytes())?;
     let path = out.join("report.html");
-    write_atomic(&path, &html::render(&document, out)?)?;
+    write_atomic(&path, html::render(&document, out)?.as_bytes())?;
     Ok(path)
 }
 

@@ -205,7 +205,7 @@ impl Results {
             text.push_str(&line);
             text.push('\n');
         }
-        write_atomic(&path, &text)?;
+        write_atomic(&path, text.as_bytes())?;
         Ok(all)
     }
 }

@@ -135,7 +135,7 @@ impl<'a> Study<'a> {
         self.progress.report(&Event::Start { stage: step.stage, unit: label.to_owned() });
         let start = Instant::now();
         let work = self.store.work(&id, matches!(step.stage, Stage::Train | Stage::Attack))?;
-        let save = |file: &str, text: String| write_atomic(&work.join(file), &text);
+        let save = |file: &str, text: String| write_atomic(&work.join(file), text.as_bytes());
         let tick = |done, total, message: &str| {
             let (unit, message) = (label.to_owned(), message.to_owned());
             self.progress.report(&Event::Advance { stage: step.stage, unit, done, total, message });

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use atomic_write_file::AtomicWriteFile;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -220,16 +221,15 @@ pub(crate) fn json_text<T: Serialize>(value: &T) -> Result<String, StudyError> {
     serde_json::to_string_pretty(value).map(|t| t + "\n").map_err(|source| StudyError::Json { path, source })
 }
 
-/// Writes a file aside and renames it into place, so that readers see the old text or the new, never a part.
-pub(crate) fn write_atomic(path: &Path, text: &str) -> Result<(), StudyError> {
+/// Writes a file aside and renames it into place, so that readers see the old file or the new, never a part.
+/// The file aside has a name of its own: other processes may write the same path at the same time.
+pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), StudyError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(StudyError::io(parent))?;
     }
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".part");
-    let aside = PathBuf::from(aside);
-    write_synced(&aside, text)?;
-    std::fs::rename(&aside, path).map_err(StudyError::io(path))
+    AtomicWriteFile::open(path)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.commit()))
+        .map_err(StudyError::io(path))
 }
 
 fn write_synced(path: &Path, text: &str) -> Result<(), StudyError> {
@@ -306,8 +306,8 @@ mod tests {
     fn atomic_writing_replaces_and_leaves_nothing_aside() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/results.jsonl");
-        write_atomic(&path, "one\n").unwrap();
-        write_atomic(&path, "two\n").unwrap();
+        write_atomic(&path, b"one\n").unwrap();
+        write_atomic(&path, b"two\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }

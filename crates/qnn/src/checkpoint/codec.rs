@@ -3,10 +3,11 @@
 //! Layout: magic (8 bytes) | format version u32 | codec u32 (1 = bincode legacy: fixed-size little-endian integers) |
 //! payload length u64 | SHA-256 of the payload (32 bytes) | payload. All integers little-endian.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
+use atomic_write_file::AtomicWriteFile;
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
@@ -71,12 +72,9 @@ pub(crate) fn decode<V: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Resu
 
 /// Writes to a sibling, flushes it to disk and renames it into place: readers see the old file or the new one.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), QnnError> {
-    let io = |source| QnnError::Io { path: path.display().to_string(), source };
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let mut file = File::create(&part).map_err(io)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&part, path).map_err(io)
+    let written =
+        AtomicWriteFile::open(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.commit()));
+    written.map_err(|source| QnnError::Io { path: path.display().to_string(), source })
 }
 
 /// Reads a whole file, refusing absurd sizes before allocating.
