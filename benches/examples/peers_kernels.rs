@@ -7,6 +7,7 @@ use kernels::dispatch::Kernel;
 use kernels::epilogue::{Accumulators, Requantize};
 use kernels::gemm::MatRef;
 use kernels::limits::{Limit, clock};
+use kernels::ternary::float::{self, Sums3};
 use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding, conv2d};
 
@@ -49,6 +50,20 @@ fn float_gemm(shape: Gemm) -> Sampler {
     })
 }
 
+fn sums_gemm(shape: Gemm) -> Sampler {
+    let (m, k, n) = shape;
+    let (a, w) = (floats(m * k), Sums3::gemm(k, n, &trits(k * n)).expect("trits"));
+    let (scale, mut c) = (vec![0.5; n], vec![0.0; m * n]);
+    rate(gmacs(shape), move || float::gemm(&a, &w, &scale, &mut c).expect("shapes"))
+}
+
+fn sums_conv(shape: Conv) -> Sampler {
+    let g = geometry(shape);
+    let (x, w) = (floats(g.input_len()), Sums3::conv2d(&g, &trits(g.kernel_len())).expect("trits"));
+    let (scale, mut y) = (vec![0.5; shape.3], vec![0.0; g.output_len()]);
+    rate(g.macs() as f64 / 1e9, move || float::conv2d(&g, &x, &w, &scale, &mut y).expect("shapes"))
+}
+
 fn geometry((batch, side, ci, co): Conv) -> Conv2d {
     Conv2d::new([batch, side, side, ci], [3, 3, ci, co], [1, 1], Padding::Same).expect("geometry")
 }
@@ -81,12 +96,14 @@ fn ours() -> Vec<Work> {
         for mode in INTEGER {
             add(gemm_name(shape), mode, Box::new(move || ternary_gemm(mode, shape)));
         }
+        add(gemm_name(shape), "f32 x ternary", Box::new(move || sums_gemm(shape)));
         add(gemm_name(shape), "f32 x f32", Box::new(move || float_gemm(shape)));
     }
     for shape in CONVOLUTIONS {
         for mode in INTEGER {
             add(conv_name(shape), mode, Box::new(move || ternary_conv(mode, shape)));
         }
+        add(conv_name(shape), "f32 x ternary", Box::new(move || sums_conv(shape)));
         add(conv_name(shape), "f32 x f32", Box::new(move || float_conv(shape)));
     }
     works

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::flags::{self, Parsed};
-use crate::{forward, tidy, workspace};
+use crate::{bench_check, forward, tidy, workspace};
 
 /// The README's way to run the tests; `tidy` checks that the README says the same.
 pub(crate) const TEST_COMMAND: &str = "cargo test --workspace";
@@ -47,6 +47,8 @@ const STEPS: &[Step] = &[
     Step { name: "doc", why: "documentation without broken links", work: Work::Cargo("doc --locked --workspace --no-deps", &[("RUSTDOCFLAGS", "-D warnings")]) },
     Step { name: "test", why: "the README's test command", work: Work::Own(TEST_COMMAND, test) },
     Step { name: "benches", why: "each bench runs once", work: Work::Cargo("test --locked --workspace --bench *", &[]) },
+    Step { name: "instructions", why: "no kernel takes more instructions than recorded, where valgrind is installed", work: Work::Own("cargo xtask bench-check", instructions) },
+    Step { name: "miri", why: "no undefined behaviour in kernels, where a nightly compiler with Miri is installed", work: Work::Own("cargo +nightly miri test -p kernels --test edges, with AVX2", miri) },
     Step { name: "smoke", why: "the whole study in small, as a machine without data sees it", work: Work::Own("cargo xtask reproduce --profile smoke --out TARGET/ci-smoke", smoke) },
     Step { name: "firmware", why: "exported C and Rust on an emulated Cortex-M4, bit for bit", work: Work::Own("ternion validate NETWORK --qemu", firmware) },
     Step { name: "conformance", why: "reference vectors of other libraries, where $TERNION_ORACLE holds them", work: Work::Own("cargo xtask conformance --dir $TERNION_ORACLE", conformance) },
@@ -169,6 +171,32 @@ fn no_std() -> Result<Outcome> {
         return Ok(host);
     }
     status(&mut cargo(&format!("{check} --target {BARE}")))
+}
+
+fn instructions() -> Result<Outcome> {
+    Ok(match bench_check::check()? {
+        bench_check::Verdict::Fine => Outcome::Passed,
+        bench_check::Verdict::Worse => Outcome::Failed,
+        bench_check::Verdict::Skipped(why) => Outcome::Skipped(why),
+    })
+}
+
+/// The kernels' edge cases under an interpreter that checks every access, the intrinsics included.
+fn miri() -> Result<Outcome> {
+    let quiet = std::process::Stdio::null;
+    let version = Command::new("cargo")
+        .args(["+nightly", "miri", "--version"])
+        .stdout(quiet())
+        .stderr(quiet())
+        .status();
+    if !version.is_ok_and(|status| status.success()) {
+        return Ok(Outcome::Skipped("no nightly compiler with Miri".into()));
+    }
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(workspace::root())
+        .args(["+nightly", "miri", "test", "-p", "kernels", "--test", "edges"]);
+    status(command.env("RUSTFLAGS", "-C target-feature=+avx2,+fma").env("RAYON_NUM_THREADS", "1"))
 }
 
 /// The main job as a machine without data sees it: no `$TERNION_DATA`, an empty cache.

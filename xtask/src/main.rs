@@ -3,6 +3,7 @@
 //! This crate has no heavy dependency, so that it builds in seconds; everything that computes is spawned from `ternion`.
 #![forbid(unsafe_code)]
 
+mod bench_check;
 mod ci;
 mod flags;
 mod forward;
@@ -28,6 +29,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "conformance", about: "check against reference vectors of other libraries", run: |a| forward::run("conformance", a) },
     Command { name: "data", about: "list, fetch, verify and show the data sets", run: |a| forward::run("data", a) },
     Command { name: "peers", about: "time ours beside what others wrote, in one run", run: peers::run },
+    Command { name: "bench-check", about: "compare instruction counts of kernels with the record", run: bench_check::run },
     Command { name: "tidy", about: "check layering, file sizes, licences, unsafe placement, docs", run: tidy::run },
     Command { name: "map", about: "rewrite the file map of ARCHITECTURE.md", run: map::run },
     Command { name: "ci", about: "every check of continuous integration, in its order", run: ci::run },

@@ -187,10 +187,10 @@ impl Conv2dSizes {
     pub fn patch(&self) -> usize {
         self.kernel_h * self.kernel_w * self.in_c
     }
-    /// Multiply-accumulates of one forward pass, padded positions included.
+    /// Multiply-accumulates of one forward pass, padded positions included; the largest number if there are more.
     pub fn macs(&self) -> u64 {
         let taps = if self.depthwise { self.kernel_h * self.kernel_w } else { self.patch() };
-        self.output_len() as u64 * taps as u64
+        (self.output_len() as u64).saturating_mul(taps as u64)
     }
     /// The images as one matrix: 1x1 kernel, stride 1.
     pub(crate) fn is_pointwise(&self) -> bool {

@@ -14,6 +14,7 @@ pub mod dispatch;
 pub mod elementwise;
 mod error;
 mod float;
+pub mod fuzzing;
 pub mod gemm;
 mod geometry;
 pub mod int8;

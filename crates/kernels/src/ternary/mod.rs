@@ -12,6 +12,7 @@
 //! # Ok::<(), kernels::KernelError>(())
 //! ```
 
+pub mod float;
 mod form;
 mod look_up;
 mod lut;
