@@ -2,7 +2,7 @@
 //!
 //! Without a name it prints every name and its multiply-accumulates. Only `measured` is counted.
 
-use kernels::dispatch::Kernel;
+use kernels::dispatch::{Kernel, Path};
 use kernels::epilogue::{Accumulators, Requantize};
 use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding};
@@ -42,15 +42,20 @@ fn run(form: Form, g: &Conv2d) {
         Requantize::new(&vec![0; n], &vec![multiplier; n], &vec![shift; n], 0, (0, 255)).expect("parameters");
     // Once to make what is made once, uncounted.
     let mut acc = vec![0; g.output_len()];
-    ternary::conv2d(Kernel::default(), g, (&x, 0), &packed, &Accumulators, &mut acc).expect("shapes");
+    ternary::conv2d(avx2(), g, (&x, 0), &packed, &Accumulators, &mut acc).expect("shapes");
     let mut y = vec![0; g.output_len()];
     measured(g, &x, &packed, &epilogue, &mut y);
     // The codes leave the process, so that no compiler drops the work.
     println!("{}", y.iter().map(|&code| u64::from(code)).sum::<u64>());
 }
 
+/// The path the record is for, whatever else the CPU can do.
+fn avx2() -> Kernel {
+    Kernel::new(Path::Avx2).expect("a CPU with AVX2")
+}
+
 /// What is counted.
 #[inline(never)]
 fn measured(g: &Conv2d, x: &[u8], w: &Packed, epilogue: &Requantize, y: &mut [u8]) {
-    ternary::conv2d(Kernel::default(), g, (x, 0), w, epilogue, y).expect("shapes");
+    ternary::conv2d(avx2(), g, (x, 0), w, epilogue, y).expect("shapes");
 }
