@@ -12,17 +12,20 @@ pub enum Path {
     Scalar,
     /// x86-64 with AVX2 and FMA.
     Avx2,
+    /// x86-64 with AVX-512 (F, BW, VL, DQ, VBMI) and its VNNI, besides AVX2 and FMA. What has no wider loop runs the AVX2 one.
+    Avx512,
 }
 
 impl Path {
     /// Every path this build knows, portable first.
-    pub const ALL: [Path; 2] = [Path::Scalar, Path::Avx2];
+    pub const ALL: [Path; 3] = [Path::Scalar, Path::Avx2, Path::Avx512];
 
     /// Whether this CPU (and this build) can run the path.
     pub fn available(self) -> bool {
         match self {
             Self::Scalar => true,
             Self::Avx2 => detect_avx2(),
+            Self::Avx512 => detect_avx512(),
         }
     }
 }
@@ -32,6 +35,7 @@ impl fmt::Display for Path {
         f.write_str(match self {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
         })
     }
 }
@@ -42,7 +46,7 @@ pub struct UnknownPath;
 
 impl fmt::Display for UnknownPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown kernel path: expected `scalar` or `avx2`")
+        f.write_str("unknown kernel path: expected `scalar`, `avx2` or `avx512`")
     }
 }
 
@@ -54,6 +58,7 @@ impl FromStr for Path {
         match s {
             "scalar" => Ok(Self::Scalar),
             "avx2" => Ok(Self::Avx2),
+            "avx512" => Ok(Self::Avx512),
             _ => Err(UnknownPath),
         }
     }
@@ -129,7 +134,7 @@ pub fn knobs() -> alloc::vec::Vec<Knob> {
     alloc::vec![
         Knob {
             variable: KERNEL_VARIABLE,
-            meaning: "instruction set of the kernels: scalar or avx2",
+            meaning: "instruction set of the kernels: scalar, avx2 or avx512",
             value: asked.clone(),
             picked: path.to_string() + note,
         },
@@ -183,8 +188,9 @@ fn picked_form() -> (&'static Option<Form>, &'static Option<alloc::string::Strin
 }
 
 /// Best path of this CPU.
+#[cfg(feature = "std")]
 fn best() -> Path {
-    if detect_avx2() { Path::Avx2 } else { Path::Scalar }
+    Path::ALL.into_iter().rfind(|path| path.available()).unwrap_or(Path::Scalar)
 }
 
 #[cfg(feature = "std")]
@@ -200,7 +206,7 @@ fn picked() -> (&'static Path, &'static Option<std::string::String>) {
 
 #[cfg(not(feature = "std"))]
 fn picked() -> (&'static Path, &'static Option<alloc::string::String>) {
-    (if matches!(best(), Path::Avx2) { &Path::Avx2 } else { &Path::Scalar }, &None)
+    (&Path::Scalar, &None)
 }
 
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
@@ -210,6 +216,23 @@ fn detect_avx2() -> bool {
 
 #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
 fn detect_avx2() -> bool {
+    false
+}
+
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+fn detect_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    detect_avx2()
+        && has!("avx512f")
+        && has!("avx512bw")
+        && has!("avx512vl")
+        && has!("avx512dq")
+        && has!("avx512vbmi")
+        && has!("avx512vnni")
+}
+
+#[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+fn detect_avx512() -> bool {
     false
 }
 
@@ -230,8 +253,8 @@ macro_rules! two_paths {
                 fn wide$(<$t: $bound>)?($($arg: $ty),*) $(-> $ret)? {
                     body::<$($t,)? true>($($arg),*)
                 }
-                if $crate::dispatch::path() == $crate::dispatch::Path::Avx2 {
-                    // SAFETY: `path()` answers `Avx2` only on a CPU with AVX2 and FMA.
+                if $crate::dispatch::path() != $crate::dispatch::Path::Scalar {
+                    // SAFETY: `path()` answers another than `Scalar` only on a CPU with AVX2 and FMA.
                     return unsafe { wide$(::<$t>)?($($arg),*) };
                 }
             }

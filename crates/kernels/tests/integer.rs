@@ -419,6 +419,11 @@ fn the_path_in_force_is_listed() {
     assert_eq!(knobs[0].variable, "TERNION_KERNEL");
     assert_eq!(knobs[1].variable, "TERNION_FORM");
     assert!(knobs[0].picked.starts_with(&Kernel::default().path().to_string()));
-    assert_eq!("avx2".parse(), Ok(Path::Avx2));
+    for path in Path::ALL {
+        assert_eq!(path.to_string().parse(), Ok(path));
+        assert_eq!(Kernel::new(path).map(Kernel::path), path.available().then_some(path));
+    }
+    // A wider path runs narrower loops where it has none of its own.
+    assert!(!Path::Avx512.available() || Path::Avx2.available());
     assert!("sse9".parse::<Path>().is_err());
 }

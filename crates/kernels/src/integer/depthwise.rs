@@ -58,7 +58,7 @@ fn pixels<E: Epilogue>(kernel: Kernel, g: &Conv2dSizes, x: &[u8], w: &[i8], epil
         fn wide<E: Epilogue>(g: &Conv2dSizes, x: &[u8], w: &[i8], epilogue: &E, y: &mut [E::Out]) {
             body(g, x, w, epilogue, y);
         }
-        if kernel.path() == Path::Avx2 {
+        if kernel.path() != Path::Scalar {
             // SAFETY: a kernel on this path exists only on a CPU that can run it.
             return unsafe { wide(g, x, w, epilogue, y) };
         }

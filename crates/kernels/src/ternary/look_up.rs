@@ -88,11 +88,11 @@ fn pack_row(
     match kernel.path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: a kernel on this path exists only on a CPU that can run it.
-        Path::Avx2 => unsafe {
+        Path::Avx2 | Path::Avx512 => unsafe {
             crate::x86_64::planes::pack_row(&taps, codes, step, count, layout.plane, data)
         },
         #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-        Path::Avx2 => unreachable!("no kernel holds a path this build lacks"),
+        Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
         Path::Scalar => planes::pack_row(&taps, codes, step, count, layout.plane, data),
     }
 }
@@ -110,9 +110,11 @@ fn multiply<E: Epilogue>(
     match kernel.path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: a kernel on this path exists only on a CPU that can run it.
-        Path::Avx2 => unsafe { crate::x86_64::lut::multiply(w, data, &offsets, layout, epilogue, out) },
+        Path::Avx2 | Path::Avx512 => unsafe {
+            crate::x86_64::lut::multiply(w, data, &offsets, layout, epilogue, out)
+        },
         #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-        Path::Avx2 => unreachable!("no kernel holds a path this build lacks"),
+        Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
         Path::Scalar => multiply_scalar(w, data, &offsets, epilogue, out),
     }
 }

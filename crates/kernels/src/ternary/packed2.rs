@@ -105,11 +105,11 @@ impl Packed2 {
                 match kernel.path() {
                     #[cfg(all(feature = "std", target_arch = "x86_64"))]
                     // SAFETY: a kernel on this path exists only on a CPU that can run it.
-                    Path::Avx2 => unsafe {
+                    Path::Avx2 | Path::Avx512 => unsafe {
                         crate::x86_64::packed2::row(quads, codes, offsets, epilogue, first * PANEL, c);
                     },
                     #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-                    Path::Avx2 => unreachable!("no kernel holds a path this build lacks"),
+                    Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
                     Path::Scalar => row(quads, codes, epilogue, first * PANEL, c),
                 }
             });

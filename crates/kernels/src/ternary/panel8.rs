@@ -216,9 +216,11 @@ impl Weight for Panel8 {
         match kernel.path() {
             #[cfg(all(feature = "std", target_arch = "x86_64"))]
             // SAFETY: a kernel on this path exists only on a CPU that can run it.
-            Path::Avx2 => unsafe { crate::x86_64::panels::multiply(self, patches, epilogue, out) },
+            Path::Avx2 | Path::Avx512 => unsafe {
+                crate::x86_64::panels::multiply(self, patches, epilogue, out)
+            },
             #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
-            Path::Avx2 => unreachable!("no kernel holds a path this build lacks"),
+            Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
             Path::Scalar => self.multiply_scalar(patches, epilogue, out),
         }
     }
