@@ -1,6 +1,6 @@
 //! Operations along the last axis: scale and shift per channel, and sums over everything but the channel.
 
-use crate::dispatch::two_paths;
+use crate::dispatch::every_path;
 use crate::error::length;
 use crate::lanes::{for_each_block, lanes, lanes_mut};
 use crate::scratch::Scratch;
@@ -103,13 +103,13 @@ fn reduce<T: Real>(
     Ok(())
 }
 
-two_paths! {
+every_path! {
     fn affine_rows<T: Real>(terms: &[(&[T], &[T])], bias: Option<&[T]>, y: &mut [T], c: usize, at: usize) {
         match (terms, bias) {
-            ([(x, a)], None) => each::<T, FUSED, 1>([(&x[at..], *a)], None, y, c),
-            ([(x, a)], Some(b)) => each::<T, FUSED, 1>([(&x[at..], *a)], Some(b), y, c),
+            ([(x, a)], None) => each::<T, FUSED, WIDE, 1>([(&x[at..], *a)], None, y, c),
+            ([(x, a)], Some(b)) => each::<T, FUSED, WIDE, 1>([(&x[at..], *a)], Some(b), y, c),
             ([(x, a), (z, b)], bias) => {
-                each::<T, FUSED, 2>([(&x[at..], *a), (&z[at..], *b)], bias, y, c);
+                each::<T, FUSED, WIDE, 2>([(&x[at..], *a), (&z[at..], *b)], bias, y, c);
             }
             (terms, bias) => {
                 for (i, y) in y.chunks_exact_mut(c).enumerate() {
@@ -131,14 +131,14 @@ two_paths! {
 
 /// [`affine`] for a number of terms known at compile time.
 #[inline(always)]
-fn each<T: Real, const FUSED: bool, const N: usize>(
+fn each<T: Real, const FUSED: bool, const WIDE: bool, const N: usize>(
     terms: [(&[T], &[T]); N],
     bias: Option<&[T]>,
     y: &mut [T],
     c: usize,
 ) {
     for (i, y) in y.chunks_exact_mut(c).enumerate() {
-        for_each_block!(c, [8, 1], |start, L| {
+        for_each_block!(c, [32, 16, 8, 1] if WIDE else [8, 1], |start, L| {
             let mut acc = match bias {
                 Some(bias) => *lanes::<T, L>(bias, start),
                 None => [T::ZERO; L],
@@ -154,11 +154,11 @@ fn each<T: Real, const FUSED: bool, const N: usize>(
     }
 }
 
-two_paths! {
+every_path! {
     /// Adds to `out`.
     fn dot_rows<T: Real>(x: &[T], y: &[T], out: &mut [f64]) {
         let c = out.len();
-        for_each_block!(c, [16, 4, 1], |start, L| {
+        for_each_block!(c, [32, 16, 4, 1] if WIDE else [16, 4, 1], |start, L| {
             let mut acc = *lanes::<f64, L>(out, start);
             for (x, y) in x.chunks_exact(c).zip(y.chunks_exact(c)) {
                 let (x, y) = (lanes::<T, L>(x, start), lanes::<T, L>(y, start));
@@ -171,11 +171,11 @@ two_paths! {
     }
 }
 
-two_paths! {
+every_path! {
     /// Adds to `out`.
     fn sum_rows<T: Real>(x: &[T], out: &mut [f64]) {
         let c = out.len();
-        for_each_block!(c, [16, 4, 1], |start, L| {
+        for_each_block!(c, [32, 16, 4, 1] if WIDE else [16, 4, 1], |start, L| {
             let mut acc = *lanes::<f64, L>(out, start);
             for x in x.chunks_exact(c) {
                 let x = lanes::<T, L>(x, start);
@@ -185,6 +185,5 @@ two_paths! {
             }
             *lanes_mut::<f64, L>(out, start) = acc;
         });
-        let _ = FUSED; // additions only
     }
 }

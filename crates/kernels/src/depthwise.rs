@@ -2,7 +2,7 @@
 //!
 //! Loops run over channels innermost, a register block at a time, so nothing is unfolded.
 
-use crate::dispatch::two_paths;
+use crate::dispatch::every_path;
 use crate::error::length;
 use crate::geometry::{Conv2d, Conv2dSizes, Range, clip};
 use crate::lanes::{for_each_block, lanes, lanes_mut};
@@ -116,7 +116,7 @@ impl Taps {
     }
 }
 
-two_paths! {
+every_path! {
     fn forward_rows<T: Real>(g: &Conv2dSizes, x: &[T], w: &[T], y: &mut [T], first: usize) {
         for (i, line) in y.chunks_exact_mut(g.out_w * g.out_c).enumerate() {
             let (image, oy) = ((first + i) / g.out_h, (first + i) % g.out_h);
@@ -129,7 +129,7 @@ two_paths! {
     }
 }
 
-two_paths! {
+every_path! {
     fn input_rows<T: Real>(g: &Conv2dSizes, dy: &[T], w: &[T], dx: &mut [T], first: usize) {
         for (i, line) in dx.chunks_exact_mut(g.in_w * g.in_c).enumerate() {
             let (image, iy) = ((first + i) / g.in_h, (first + i) % g.in_h);
@@ -175,7 +175,7 @@ fn weigh<T: Real, const FUSED: bool>(
     });
 }
 
-two_paths! {
+every_path! {
     fn weight_rows<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut [T], rows: Range) {
         let c = g.in_c;
         for row in rows {

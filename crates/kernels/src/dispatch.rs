@@ -236,6 +236,44 @@ fn detect_avx512() -> bool {
     false
 }
 
+/// Defines a function whose body is compiled three times, portably, for AVX2 + FMA and for AVX-512, and picks one by
+/// [`path`]. Inside, the constant `FUSED` says whether there are fused multiply-adds, for [`crate::Real::madd`], and
+/// `WIDE` whether vectors have 512 bits. Results depend on `FUSED` alone.
+macro_rules! every_path {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$t:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name $(<$t: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments, reason = "one body, three instruction sets")]
+            #[allow(clippy::extra_unused_type_parameters, reason = "not every body needs to know")]
+            fn body<$($t: $bound,)? const FUSED: bool, const WIDE: bool>($($arg: $ty),*) $(-> $ret)? $body
+            #[cfg(all(feature = "std", target_arch = "x86_64"))]
+            {
+                use $crate::dispatch::{Path, path};
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments, reason = "one body, three instruction sets")]
+                fn avx2$(<$t: $bound>)?($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($t,)? true, false>($($arg),*)
+                }
+                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+                #[allow(clippy::too_many_arguments, reason = "one body, three instruction sets")]
+                fn avx512$(<$t: $bound>)?($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($t,)? true, true>($($arg),*)
+                }
+                match path() {
+                    // SAFETY: `path()` answers `Avx512` only on a CPU with these features.
+                    Path::Avx512 => return unsafe { avx512$(::<$t>)?($($arg),*) },
+                    // SAFETY: as above, for AVX2 and FMA.
+                    Path::Avx2 => return unsafe { avx2$(::<$t>)?($($arg),*) },
+                    Path::Scalar => {}
+                }
+            }
+            body::<$($t,)? false, false>($($arg),*)
+        }
+    };
+}
+pub(crate) use every_path;
+
 /// Defines a function whose body is compiled twice, portably and for AVX2 + FMA, and picks one by [`path`]. Inside,
 /// the constant `FUSED` says which it is, for [`crate::Real::madd`].
 macro_rules! two_paths {

@@ -1,8 +1,15 @@
 //! Cutting a channel axis into blocks of a constant length, which the compiler turns into vector registers.
 
 /// Runs `$body` for consecutive blocks of channels `$start .. $start + $lanes`, with `$lanes` a constant: the given
-/// block lengths, longest first, the last one being 1.
+/// block lengths, longest first, the last one being 1; which ones may depend on a constant.
 macro_rules! for_each_block {
+    ($channels:expr, [$($wide:literal),+] if $is_wide:ident else [$($block:literal),+], |$start:ident, $lanes:ident| $body:block) => {
+        if $is_wide {
+            for_each_block!($channels, [$($wide),+], |$start, $lanes| $body);
+        } else {
+            for_each_block!($channels, [$($block),+], |$start, $lanes| $body);
+        }
+    };
     ($channels:expr, [$($block:literal),+], |$start:ident, $lanes:ident| $body:block) => {{
         let channels: usize = $channels;
         let mut at = 0_usize;

@@ -2,7 +2,7 @@
 //!
 //! Where several elements of a window are equal, the first one in window order is the maximum.
 
-use crate::dispatch::two_paths;
+use crate::dispatch::every_path;
 use crate::error::length;
 use crate::geometry::{Pool2d, Pool2dSizes};
 use crate::lanes::{for_each_block, lanes, lanes_mut};
@@ -113,7 +113,7 @@ fn quarter<'a, T>(g: &Pool2dSizes, x: &'a [T], p: usize) -> [&'a [T]; 4] {
     [&upper[..c], &upper[c..], &lower[..c], &lower[c..]]
 }
 
-two_paths! {
+every_path! {
     fn max_gather_images<T: Real>(g: &Pool2dSizes, x: &[T], from: &[T], y: &mut [T]) {
         let c = g.channels;
         if is_halving(g) {
@@ -148,11 +148,10 @@ two_paths! {
                 *lanes_mut::<T, L>(pixel, start) = value;
             });
         }
-        let _ = FUSED; // comparisons have nothing to fuse
     }
 }
 
-two_paths! {
+every_path! {
     fn max_scatter_images<T: Real>(g: &Pool2dSizes, x: &[T], gy: &[T], gx: &mut [T]) {
         let c = g.channels;
         let pixels = gx.len() / (g.in_h * g.in_w * c) * g.out_h * g.out_w;
@@ -210,11 +209,10 @@ two_paths! {
                 }
             });
         }
-        let _ = FUSED; // additions only
     }
 }
 
-two_paths! {
+every_path! {
     fn avg_images<T: Real>(g: &Pool2dSizes, x: &[T], y: &mut [T]) {
         let c = g.channels;
         for (p, pixel) in y.chunks_exact_mut(c).enumerate() {
@@ -234,11 +232,10 @@ two_paths! {
                 *lanes_mut::<T, L>(pixel, start) = sum.map(|s| s * share);
             });
         }
-        let _ = FUSED; // additions only
     }
 }
 
-two_paths! {
+every_path! {
     fn avg_adjoint_images<T: Real>(g: &Pool2dSizes, gy: &[T], gx: &mut [T]) {
         let c = g.channels;
         gx.fill(T::ZERO);

@@ -8,21 +8,28 @@ mod sealed {
     /// Keeps [`super::Real`] to the two types the unsafe loops were written for.
     #[expect(private_bounds, reason = "the bound is what seals it")]
     pub trait Sealed: crate::scratch::Plain {
-        /// Columns of a packed panel: two 256-bit vectors.
+        /// Columns of a packed panel: two 256-bit vectors, one of 512 bits.
         const PANEL: usize = 64 / size_of::<Self>();
         /// Tiles with fused multiply-adds.
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         type Fused: crate::float::Tile<Self>
         where
             Self: super::Real;
+        /// The same, twice as wide.
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        type Wide: crate::x86_64::floats512::Columns<Self>;
     }
     impl Sealed for f32 {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         type Fused = crate::x86_64::floats::Fused;
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        type Wide = crate::x86_64::floats512::Wide;
     }
     impl Sealed for f64 {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         type Fused = crate::x86_64::floats::Fused;
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        type Wide = crate::x86_64::floats512::Wide;
     }
 }
 

@@ -1,13 +1,13 @@
 //! One row times a matrix read where it is: what batch-1 inference needs.
 
 use crate::Real;
-use crate::dispatch::two_paths;
+use crate::dispatch::every_path;
 use crate::gemm::MatRef;
 
 /// Terms added at a time.
 const TERMS: usize = 4;
 
-two_paths! {
+every_path! {
     /// `sums = a b` for a row `a` (`k` elements, `step` apart) and a `k` x `sums.len()` matrix of column stride 1. Each
     /// sum runs over `k` in order, as a tile's does: the bits are the same.
     pub(crate) fn few_rows<T: Real>(a: &[T], step: usize, b: MatRef<'_, T>, k: usize, sums: &mut [T]) {

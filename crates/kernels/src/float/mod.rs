@@ -100,7 +100,10 @@ pub(crate) fn product<T: Real>(left: Left<'_, T>, right: &Packed<'_, T>, target:
     match crate::dispatch::path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: the path in force is one this CPU can run, and the operands' extents have been checked.
-        Path::Avx2 | Path::Avx512 => unsafe { crate::x86_64::floats::panels(left, right, target, c) },
+        Path::Avx2 => unsafe { crate::x86_64::floats::panels(left, right, target, c) },
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        // SAFETY: as above.
+        Path::Avx512 => unsafe { crate::x86_64::floats512::panels(left, right, target, c) },
         #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
         Path::Avx2 | Path::Avx512 => unreachable!("no path in force is one this build lacks"),
         // SAFETY: the operands' extents have been checked.

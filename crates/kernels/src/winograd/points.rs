@@ -5,7 +5,7 @@
 
 use super::{Block, POINTS, SPAN, TILE};
 use crate::Real;
-use crate::dispatch::two_paths;
+use crate::dispatch::every_path;
 use crate::lanes::{for_each_block, lanes, lanes_mut};
 
 /// The squares of the points, and what they are multiplied with; all exact in binary.
@@ -124,38 +124,38 @@ fn both_axes<T: Real, const L: usize, const I: usize, const O: usize>(
     }
 }
 
-two_paths! {
+every_path! {
     /// A 6x6 block of an image at the points: point `k`, channel `i` goes to `to[k step + i]`.
     pub(super) fn input_tile<T: Real>(image: &[T], block: Block, to: &mut [T], step: usize) {
         if block.is_inside(SPAN) {
-            to_points::<T, SPAN, true>(image, block, input::<T, FUSED>, to, step);
+            to_points::<T, SPAN, true, WIDE>(image, block, input::<T, FUSED>, to, step);
         } else {
-            to_points::<T, SPAN, false>(image, block, input::<T, FUSED>, to, step);
+            to_points::<T, SPAN, false, WIDE>(image, block, input::<T, FUSED>, to, step);
         }
     }
 }
 
-two_paths! {
+every_path! {
     /// As [`input_tile`] for a 4x4 block of output gradients.
     pub(super) fn output_adjoint_tile<T: Real>(image: &[T], block: Block, to: &mut [T], step: usize) {
         if block.is_inside(TILE) {
-            to_points::<T, TILE, true>(image, block, output_adjoint::<T, FUSED>, to, step);
+            to_points::<T, TILE, true, WIDE>(image, block, output_adjoint::<T, FUSED>, to, step);
         } else {
-            to_points::<T, TILE, false>(image, block, output_adjoint::<T, FUSED>, to, step);
+            to_points::<T, TILE, false, WIDE>(image, block, output_adjoint::<T, FUSED>, to, step);
         }
     }
 }
 
 /// Reads a block, applies `f` along both axes and spreads the points.
 #[inline(always)]
-fn to_points<T: Real, const I: usize, const INSIDE: bool>(
+fn to_points<T: Real, const I: usize, const INSIDE: bool, const WIDE: bool>(
     image: &[T],
     block: Block,
     f: impl Fn([T; I]) -> [T; SPAN] + Copy,
     to: &mut [T],
     step: usize,
 ) {
-    for_each_block!(block.c, [8, 1], |at, L| {
+    for_each_block!(block.c, [16, 8, 1] if WIDE else [8, 1], |at, L| {
         both_axes::<T, L, I, SPAN>(
             |i, j| block.read::<T, L, INSIDE>(image, (i, j), at),
             f,
@@ -164,13 +164,13 @@ fn to_points<T: Real, const I: usize, const INSIDE: bool>(
     });
 }
 
-two_paths! {
+every_path! {
     /// The first `wanted` rows and columns of a tile's outputs from its points (point `k`, channel `i` at `from[k step + i]`), to
     /// rows `row` apart of `c` channels.
     pub(super) fn output_tile<T: Real>(
         from: &[T], step: usize, c: usize, to: &mut [T], row: usize, wanted: (usize, usize),
     ) {
-        for_each_block!(c, [8, 1], |at, L| {
+        for_each_block!(c, [16, 8, 1] if WIDE else [8, 1], |at, L| {
             both_axes::<T, L, SPAN, TILE>(
                 |i, j| *lanes::<T, L>(from, (i * SPAN + j) * step + at),
                 output::<T, FUSED>,
@@ -184,13 +184,14 @@ two_paths! {
     }
 }
 
-two_paths! {
+every_path! {
     /// Kernel `[3, 3, terms, n]` at the points, each as panels of `terms` terms, `step` elements from point to point.
     pub(super) fn kernel_panels<T: Real>(w: &[T], terms: usize, n: usize, to: &mut [T], step: usize) {
         if !n.is_multiple_of(T::PANEL) {
             to.fill(T::ZERO);
         }
         for term in 0..terms {
+            // No block is wider than a panel of doubles.
             for_each_block!(n, [8, 1], |at, L| {
                 let place = at / T::PANEL * terms * T::PANEL + term * T::PANEL + at % T::PANEL;
                 both_axes::<T, L, 3, SPAN>(
@@ -203,12 +204,12 @@ two_paths! {
     }
 }
 
-two_paths! {
+every_path! {
     /// Kernel gradient `[3, 3, n]` from its 36 points `[n]`, `step` elements apart.
     pub(super) fn kernel_adjoint_all<T: Real>(points: &[T], step: usize, dw: &mut [T]) {
         let n = dw.len() / 9;
         debug_assert_eq!(points.len(), step * POINTS);
-        for_each_block!(n, [8, 1], |at, L| {
+        for_each_block!(n, [16, 8, 1] if WIDE else [8, 1], |at, L| {
             both_axes::<T, L, SPAN, 3>(
                 |i, j| *lanes::<T, L>(points, (i * SPAN + j) * step + at),
                 kernel_adjoint::<T, FUSED>,

@@ -2,6 +2,7 @@
 
 pub(crate) mod epilogues;
 pub(crate) mod floats;
+pub(crate) mod floats512;
 pub(crate) mod lut;
 pub(crate) mod packed2;
 pub(crate) mod panels;
