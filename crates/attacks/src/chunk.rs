@@ -36,6 +36,8 @@ pub(crate) struct Chunk<'a, 'm, T: Real> {
 
     /// Clean samples `[n, d]`.
     pub(crate) x: Vec<T>,
+    /// Points to walk from `[n, d]`, if the caller has some.
+    pub(crate) starts: Option<Vec<T>>,
     pub(crate) ids: Vec<u32>,
     /// What counts as success.
     pub(crate) goals: Vec<Goal>,
@@ -105,6 +107,7 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
             adv: x.clone(),
             probe: x.clone(),
             x,
+            starts: None,
             ids,
             aims: goals.clone(),
             goals,

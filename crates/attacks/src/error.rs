@@ -95,7 +95,7 @@ pub enum AttackError {
         /// Classes the model has.
         classes: usize,
     },
-    /// A clean sample lies outside the input box, so no attack could honour both the box and eps = 0.
+    /// A clean sample or its starting point lies outside the input box, so no attack could honour both the box and eps = 0.
     #[error("sample {id}: feature {feature} is {value}, outside the input box [{lo}, {hi}]")]
     OutsideBox {
         /// The sample's identifier.

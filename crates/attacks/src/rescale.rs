@@ -1,97 +1,225 @@
-//! Scales for the logits of saturated networks: Jacobian (NJS) and Hessian-norm (HNS) scaling of Gupta and Ajanthan (2022).
+//! Rescaled logits for saturated networks: temperatures, and the Jacobian (NJS) and Hessian-norm (HNS) scaling of Gupta and
+//! Ajanthan (AAAI 2022, arXiv 2003.13511), as their `attack-bnn` has them.
 
 use kernels::Real;
 
 use crate::error::ModelError;
-use crate::loss::argmax;
-use crate::model::Differentiable;
-use crate::wrap::Rescaled;
+use crate::loss::ranked;
+use crate::model::{Classifier, Differentiable};
 
-/// Factors tried by Hessian-norm scaling, per decade.
-const PER_DECADE: i32 = 20;
-/// Decades searched, as powers of ten.
-const DECADES: (i32, i32) = (-5, 3);
-/// Least error signal `1 - p_y` that Jacobian scaling leaves to a sample of the largest margin.
+/// A row whose largest probability leaves less than this is saturated to Jacobian scaling, and gets its factor so that a
+/// hundredth of error signal is left where all other logits are equal.
 const SIGNAL: f64 = 0.01;
+/// Factors that Hessian-norm scaling tries, equally spaced.
+const GRID: usize = 100;
+/// Error signal at the last of them.
+const LEAST_SIGNAL: f64 = 1e-72;
 
-/// A calibration sample: its logits and the Gram matrix `J J^T` of their input gradients.
-struct Local {
-    z: Vec<f64>,
-    gram: Vec<f64>,
+/// Which further factor a row of logits gets while its gradient is taken.
+#[derive(Clone, Copy)]
+enum Rule {
+    None,
+    Jacobian,
+    Hessian,
 }
 
-impl<M: Differentiable<T>, T: Real> Rescaled<M, T> {
-    /// Network Jacobian scaling: the mean singular value of the logits' Jacobian becomes 1, unless that would leave the
-    /// largest margin of the calibration samples `x` less than a hundredth of error signal; then the factor that leaves it.
+/// Logits times positive factors: predictions stay, the softmax leaves saturation.
+///
+/// The answer is always `logits * network factor`. With Jacobian or Hessian-norm scaling the loss and its gradient are
+/// taken at logits scaled further, row by row, so losses of different points are not on one scale: meant for attacks that
+/// step and look at predictions (FGSM, BIM, PGD, the authors' FGSM++ and PGD++), not for ones that steer by the loss
+/// (APGD). The authors' rules are about correctly classified samples; here the predicted class stands for the label.
+pub struct Rescaled<M, T = f32> {
+    model: M,
+    factor: T,
+    rule: Rule,
+    scaled: Vec<T>,
+    factors: Vec<T>,
+    jacobian: Vec<T>,
+}
+
+impl<M, T: Real> Rescaled<M, T> {
+    fn by(model: M, factor: f64, rule: Rule) -> Self {
+        let (scaled, factors, jacobian) = (Vec::new(), Vec::new(), Vec::new());
+        Self { model, factor: T::from_f64(factor), rule, scaled, factors, jacobian }
+    }
+
+    /// Divides the logits by `temperature`.
+    ///
+    /// # Errors
+    /// When the temperature is not a finite number above 0.
+    pub fn temperature(model: M, temperature: f64) -> Result<Self, ModelError> {
+        if !(temperature.is_finite() && temperature > 0.0) {
+            return Err(ModelError::new(format!("temperature {temperature} is not a finite number above 0")));
+        }
+        Ok(Self::by(model, 1.0 / temperature, Rule::None))
+    }
+
+    /// Chooses the temperature so that the median gap between the two largest logits over the calibration samples `x`
+    /// becomes `gap` (1 keeps cross-entropy's gradient alive).
+    ///
+    /// # Errors
+    /// When the model fails, or its gaps have no positive finite median.
+    pub fn calibrated(mut model: M, x: &[T], gap: f64) -> Result<Self, ModelError>
+    where
+        M: Classifier<T>,
+    {
+        let k = model.classes();
+        let mut logits = vec![T::ZERO; x.len() / model.input_len().max(1) * k];
+        model.logits(x, &mut logits)?;
+        let gaps = logits.chunks_exact(k).map(|z| spread(z, 1));
+        Self::temperature(model, crate::stats::median(gaps).unwrap_or(0.0) / gap)
+    }
+
+    /// Network Jacobian scaling (NJS): logits are divided by the mean singular value of their input Jacobians over the
+    /// calibration samples `x` (the authors take about a hundred); rows saturated even so get a further factor.
     ///
     /// # Errors
     /// When the model fails or has no gradients at all.
-    pub fn jacobian_scaled(mut model: M, x: &[T]) -> Result<Self, ModelError> {
-        let locals = locals(&mut model, x)?;
-        let singular = |l: &Local| {
-            let k = l.z.len();
-            eigenvalues(&l.gram, k).iter().map(|v| v.max(0.0).sqrt()).sum::<f64>() / k as f64
+    pub fn jacobian_scaled(mut model: M, x: &[T]) -> Result<Self, ModelError>
+    where
+        M: Differentiable<T>,
+    {
+        let (d, k) = (model.input_len(), model.classes());
+        let n = x.len() / d.max(1);
+        let (mut logits, mut jacobian) = (vec![T::ZERO; n * k], vec![T::ZERO; n * k * d]);
+        model.logits_jacobian(x, &mut logits, &mut jacobian)?;
+        let singular = |i: usize| {
+            let mut values = eigenvalues(&gram(&jacobian, i, n, k, d), k);
+            values.sort_by(|a, b| b.total_cmp(a));
+            values.truncate(d);
+            values.iter().map(|v| v.max(0.0).sqrt()).sum::<f64>() / k.min(d).max(1) as f64
         };
-        let mean = locals.iter().map(singular).sum::<f64>() / locals.len().max(1) as f64;
-        let margin = locals.iter().map(|l| gap(&l.z)).fold(0.0, f64::max);
-        let classes = locals.first().map_or(2, |l| l.z.len()) as f64;
-        // (K - 1) exp(-factor * margin) is the signal where all other classes are as far away as the nearest.
-        let ceiling = ((classes - 1.0) / SIGNAL).ln() / margin;
-        Self::temperature(model, 1.0 / (1.0 / mean).min(ceiling))
+        let mean = (0..n).map(singular).sum::<f64>() / n.max(1) as f64;
+        Ok(Self { rule: Rule::Jacobian, ..Self::temperature(model, mean)? })
     }
 
-    /// Hessian-norm scaling: the factor at which cross-entropy is most curved in the input, on average over the
-    /// calibration samples `x`. For piecewise linear networks the Hessian is `b^2 J^T (diag p - p p^T) J`.
-    ///
-    /// # Errors
-    /// As [`jacobian_scaled`](Self::jacobian_scaled).
-    pub fn hessian_scaled(mut model: M, x: &[T]) -> Result<Self, ModelError> {
-        let locals = locals(&mut model, x)?;
-        let steps = (DECADES.1 - DECADES.0) * PER_DECADE;
-        let factor = |i: i32| 10f64.powf(f64::from(DECADES.0) + f64::from(i) / f64::from(PER_DECADE));
-        let curvature = |i: &i32| locals.iter().map(|l| hessian_norm(l, factor(*i))).sum::<f64>();
-        let best = (0..=steps).max_by(|a, b| curvature(a).total_cmp(&curvature(b))).unwrap_or(0);
-        if curvature(&best) <= 0.0 {
-            return Err(ModelError::new("the model has no gradients to scale by"));
+    /// Hessian-norm scaling (HNS): every row gets the factor at which cross-entropy is most curved in the input. The
+    /// authors find it once, where the attack starts; here it is found anew at every gradient, which costs a Jacobian.
+    pub fn hessian_scaled(model: M) -> Self {
+        Self::by(model, 1.0, Rule::Hessian)
+    }
+
+    /// The model inside.
+    pub fn into_inner(self) -> M {
+        self.model
+    }
+}
+
+impl<T: Real, M: Classifier<T>> Classifier<T> for Rescaled<M, T> {
+    fn input_len(&self) -> usize {
+        self.model.input_len()
+    }
+    fn classes(&self) -> usize {
+        self.model.classes()
+    }
+    fn input_shape(&self) -> [usize; 3] {
+        self.model.input_shape()
+    }
+    fn logits(&mut self, x: &[T], out: &mut [T]) -> Result<(), ModelError> {
+        self.model.logits(x, out)?;
+        out.iter_mut().for_each(|z| *z *= self.factor);
+        Ok(())
+    }
+}
+
+impl<T: Real, M: Differentiable<T>> Differentiable<T> for Rescaled<M, T> {
+    fn logits_vjp(
+        &mut self,
+        x: &[T],
+        cotangent: &mut dyn FnMut(&[T], &mut [T]),
+        logits: &mut [T],
+        grad: &mut [T],
+    ) -> Result<(), ModelError> {
+        let Self { model, factor, rule, scaled, factors, jacobian } = self;
+        let (factor, rule, d, k) = (*factor, *rule, model.input_len(), model.classes());
+        scaled.resize(logits.len(), T::ZERO);
+        factors.clear();
+        factors.resize(logits.len() / k.max(1), factor);
+        if let Rule::Hessian = rule {
+            jacobian.resize(k * x.len(), T::ZERO);
+            model.logits_jacobian(x, logits, jacobian)?;
+            let n = factors.len();
+            for (i, (row, z)) in factors.iter_mut().zip(logits.chunks_exact(k)).enumerate() {
+                *row = T::from_f64(most_curved(z, &gram(jacobian, i, n, k, d)));
+            }
         }
-        Self::temperature(model, 1.0 / factor(best))
+        let mut inner = |z: &[T], cot: &mut [T]| {
+            let rows = scaled.chunks_exact_mut(k).zip(z.chunks_exact(k)).zip(&mut *factors);
+            for ((scaled, z), row) in rows {
+                if let Rule::Jacobian = rule {
+                    *row = factor * T::from_f64(desaturating(z, factor.to_f64()));
+                }
+                scaled.iter_mut().zip(z).for_each(|(s, z)| *s = *z * *row);
+            }
+            cotangent(scaled, cot);
+            for (cot, row) in cot.chunks_exact_mut(k).zip(&*factors) {
+                cot.iter_mut().for_each(|c| *c *= *row);
+            }
+        };
+        model.logits_vjp(x, &mut inner, logits, grad)?;
+        logits.iter_mut().for_each(|z| *z *= factor);
+        Ok(())
     }
 }
 
-fn locals<T: Real>(model: &mut impl Differentiable<T>, x: &[T]) -> Result<Vec<Local>, ModelError> {
-    let (d, k) = (model.input_len(), model.classes());
-    let n = x.len() / d.max(1);
-    let (mut logits, mut jacobian) = (vec![T::ZERO; n * k], vec![T::ZERO; n * k * d]);
-    model.logits_jacobian(x, &mut logits, &mut jacobian)?;
-    let local = |i: usize| {
-        let row = |class: usize| &jacobian[(class * n + i) * d..][..d];
-        let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(a, b)| a.to_f64() * b.to_f64()).sum::<f64>();
-        let gram = (0..k * k).map(|p| dot(row(p / k), row(p % k))).collect();
-        Local { z: logits[i * k..(i + 1) * k].iter().map(|z| z.to_f64()).collect(), gram }
-    };
-    Ok((0..n).map(local).collect())
+/// Distance of the largest logit from that of the given rank (0 is the largest).
+fn spread<T: Real>(z: &[T], rank: usize) -> f64 {
+    let at = |rank| z[ranked(z, rank)].to_f64();
+    if rank < z.len() { at(0) - at(rank) } else { 0.0 }
 }
 
-/// Difference of the two largest logits.
-fn gap(z: &[f64]) -> f64 {
-    let top = usize::from(argmax(z));
-    let second =
-        z.iter().enumerate().filter(|(i, _)| *i != top).map(|(_, z)| *z).fold(f64::NEG_INFINITY, f64::max);
-    z.get(top).map_or(0.0, |z| z - second)
+/// What `distance` between the label's logit and all others leaves as error signal `signal` of the softmax.
+fn distance(signal: f64, classes: usize) -> f64 {
+    ((1.0 - signal) * (classes as f64 - 1.0) / signal).ln()
 }
 
-/// `b^2 ||J^T H J||_F` with `H = diag p - p p^T` at logits `b z`: the square is the trace of `(H G)^2`.
-fn hessian_norm(l: &Local, b: f64) -> f64 {
-    let k = l.z.len();
-    let max = l.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let e: Vec<f64> = l.z.iter().map(|z| (b * (z - max)).exp()).collect();
+/// Probabilities at logits `b z`.
+fn softmax<T: Real>(z: &[T], b: f64) -> Vec<f64> {
+    let max = z.iter().fold(f64::NEG_INFINITY, |m, z| m.max(z.to_f64()));
+    let e: Vec<f64> = z.iter().map(|z| (b * (z.to_f64() - max)).exp()).collect();
     let total: f64 = e.iter().sum();
-    let p: Vec<f64> = e.iter().map(|e| e / total).collect();
+    e.iter().map(|e| e / total).collect()
+}
+
+/// The factor of Jacobian scaling for a row whose logits are `factor * z`: 1 unless it is saturated.
+fn desaturating<T: Real>(z: &[T], factor: f64) -> f64 {
+    let (p, range) = (softmax(z, factor), factor * spread(z, z.len() - 1));
+    let signal = 1.0 - p.iter().copied().fold(0.0, f64::max);
+    if signal < SIGNAL && range > 0.0 { distance(SIGNAL, z.len()) / range } else { 1.0 }
+}
+
+/// The factor of Hessian-norm scaling; 1 when the curvature has no maximum inside the grid.
+fn most_curved<T: Real>(z: &[T], gram: &[f64]) -> f64 {
+    let (classes, gap) = (z.len(), spread(z, 1));
+    // From nearly the error that guessing leaves to next to none.
+    let first = distance(1.0 - 1.0 / classes as f64 - 0.01, classes) / gap;
+    let last = distance(LEAST_SIGNAL, classes) / gap;
+    if !(first > 0.0 && last.is_finite()) {
+        return 1.0;
+    }
+    let factor = |i: usize| first + (last - first) * i as f64 / (GRID - 1) as f64;
+    let norms: Vec<f64> = (0..GRID).map(|i| hessian_norm(z, gram, factor(i))).collect();
+    let best = (0..GRID).fold(0, |best, i| if norms[i] > norms[best] { i } else { best });
+    if best == 0 || best == GRID - 1 { 1.0 } else { factor(best) }
+}
+
+/// `J J^T` of sample `i` of `n`, from a Jacobian `[k, n, d]`.
+fn gram<T: Real>(jacobian: &[T], i: usize, n: usize, k: usize, d: usize) -> Vec<f64> {
+    let row = |class: usize| &jacobian[(class * n + i) * d..][..d];
+    let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(a, b)| a.to_f64() * b.to_f64()).sum::<f64>();
+    (0..k * k).map(|p| dot(row(p / k), row(p % k))).collect()
+}
+
+/// `b^2 ||J^T H J||_F` with `H = diag p - p p^T` at logits `b z`, the Hessian of cross-entropy in the input where the
+/// network is linear: its square is the trace of `(H G)^2`.
+fn hessian_norm<T: Real>(z: &[T], gram: &[f64], b: f64) -> f64 {
+    let (k, p) = (z.len(), softmax(z, b));
     let mut product = vec![0.0; k * k];
-    for i in 0..k {
-        for j in 0..k {
-            let mean: f64 = (0..k).map(|m| p[m] * l.gram[m * k + j]).sum();
-            product[i * k + j] = p[i] * (l.gram[i * k + j] - mean);
+    for j in 0..k {
+        let mean: f64 = (0..k).map(|m| p[m] * gram[m * k + j]).sum();
+        for i in 0..k {
+            product[i * k + j] = p[i] * (gram[i * k + j] - mean);
         }
     }
     let trace: f64 = (0..k * k).map(|q| product[q] * product[q % k * k + q / k]).sum();
@@ -132,6 +260,7 @@ fn eigenvalues(matrix: &[f64], k: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::FnDifferentiable;
 
     #[test]
     fn eigenvalues_of_a_known_matrix() {
@@ -145,9 +274,85 @@ mod tests {
     #[test]
     fn the_hessians_norm_is_that_of_the_matrix() {
         // Two logits of one feature each: J = diag(3, 1), G = diag(9, 1); H = pq [[1, -1], [-1, 1]].
-        let local = Local { z: vec![0.5, 0.1], gram: vec![9.0, 0.0, 0.0, 1.0] };
         let p = 1.0 / (1.0 + (-2.0f64 * 0.4).exp());
         // J^T H J = pq [[9, -3], [-3, 1]], of Frobenius norm 10 pq.
-        assert!((hessian_norm(&local, 2.0) - 4.0 * 10.0 * p * (1.0 - p)).abs() < 1e-12);
+        let norm = hessian_norm(&[0.5, 0.1], &[9.0, 0.0, 0.0, 1.0], 2.0);
+        assert!((norm - 4.0 * 10.0 * p * (1.0 - p)).abs() < 1e-12);
+    }
+
+    /// `z = W x` for three features and four classes, of singular values 8, 4 and 3.
+    const W: [[f64; 3]; 4] = [[8.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]];
+
+    fn linear() -> impl Differentiable<f64> {
+        FnDifferentiable::new(
+            [3, 1, 1],
+            4,
+            |x: &[f64], z: &mut [f64]| {
+                for (x, z) in x.chunks_exact(3).zip(z.chunks_exact_mut(4)) {
+                    (0..4).for_each(|i| z[i] = (0..3).map(|j| W[i][j] * x[j]).sum());
+                }
+            },
+            |_: &[f64], cot: &[f64], grad: &mut [f64]| {
+                for (cot, grad) in cot.chunks_exact(4).zip(grad.chunks_exact_mut(3)) {
+                    (0..3).for_each(|j| grad[j] = (0..4).map(|i| W[i][j] * cot[i]).sum());
+                }
+            },
+        )
+    }
+
+    /// Answer, what the loss saw, and the gradient of `sum_i (i + 1) s_i` of the logits `s` it saw.
+    fn ask(model: &mut Rescaled<impl Differentiable<f64>, f64>, x: &[f64]) -> [Vec<f64>; 3] {
+        let n = x.len() / 3;
+        let (mut z, mut seen, mut grad) = (vec![0.0; 4 * n], Vec::new(), vec![0.0; x.len()]);
+        let mut cotangent = |s: &[f64], cot: &mut [f64]| {
+            seen = s.to_vec();
+            cot.iter_mut().enumerate().for_each(|(i, c)| *c = (i % 4 + 1) as f64);
+        };
+        model.logits_vjp(x, &mut cotangent, &mut z, &mut grad).unwrap();
+        let mut plain = vec![0.0; 4 * n];
+        model.logits(x, &mut plain).unwrap();
+        assert_eq!(z, plain);
+        [z, seen, grad]
+    }
+
+    #[test]
+    fn jacobian_scaling_raises_saturated_rows_alone() {
+        let mut model = Rescaled::jacobian_scaled(linear(), &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]).unwrap();
+        // The mean singular value is 5: the rows become (1.6, 0, 0, 0) and (16, 4, 0, 0).
+        let [z, seen, grad] = ask(&mut model, &[1.0, 0.0, 0.0, 10.0, 5.0, 0.0]);
+        let close = |got: &[f64], want: &[f64]| {
+            assert!(got.iter().zip(want).all(|(g, w)| (g - w).abs() < 1e-9), "{got:?} {want:?}");
+        };
+        close(&z, &[1.6, 0.0, 0.0, 0.0, 16.0, 4.0, 0.0, 0.0]);
+        // Saturated: the range becomes ln(0.99 * 3 / 0.01).
+        let range = 297f64.ln();
+        close(&seen, &[1.6, 0.0, 0.0, 0.0, range, range / 4.0, 0.0, 0.0]);
+        // Where all other logits are equal, a hundredth of error signal is left.
+        close(&[1.0 - softmax(&[range, 0.0, 0.0, 0.0], 1.0)[0]], &[0.01]);
+        // W^T (1, 2, 3, 4) times each row's whole factor.
+        let factor = range / 80.0;
+        close(&grad, &[8.0 / 5.0, 8.0 / 5.0, 9.0 / 5.0, 8.0 * factor, 8.0 * factor, 9.0 * factor]);
+    }
+
+    #[test]
+    fn hessian_norm_scaling_takes_the_most_curved_factor_of_its_grid() {
+        let (mut model, x) = (Rescaled::hessian_scaled(linear()), [100.0, 0.0, 0.0]);
+        let [z, seen, grad] = ask(&mut model, &x);
+        assert_eq!(z, [800.0, 0.0, 0.0, 0.0]);
+        // By the definition, from the Hessian itself: W^T (diag p - p p^T) W.
+        let curvature = |range: f64| {
+            let p = softmax(&[range, 0.0, 0.0, 0.0], 1.0);
+            let h = |a: usize, b: usize| if a == b { p[a] - p[a] * p[a] } else { -p[a] * p[b] };
+            let entry = |i: usize, j: usize| W[i][i] * h(i, j) * W[j][j];
+            let square: f64 = (0..9).map(|q| entry(q / 3, q % 3).powi(2)).sum();
+            range * range * square.sqrt()
+        };
+        let (first, last) = ((0.26f64 * 3.0 / 0.74).ln(), (3.0f64 / 1e-72).ln());
+        let grid = (0..100).map(|i| first + (last - first) * f64::from(i) / 99.0);
+        let best = grid.max_by(|a, b| curvature(*a).total_cmp(&curvature(*b))).unwrap();
+        assert!((seen[0] - best).abs() < 1e-9 && best > 1.0 && best < 10.0, "{} {best}", seen[0]);
+        assert!((grad[0] - 8.0 * best / 800.0).abs() < 1e-12);
+        // Two classes at the same height: no factor tells them apart.
+        assert_eq!(most_curved(&[1.0, 1.0], &[1.0, 0.0, 0.0, 1.0]), 1.0);
     }
 }

@@ -21,17 +21,25 @@ pub struct Samples<'a, T = f32> {
     pub ids: &'a [u32],
     /// Classes to reach, `n`, for a targeted attack; then success means the target is predicted.
     pub targets: Option<&'a [u8]>,
+    /// Where attacks that walk along the boundary begin, `[n, input_len]`; see [`with_starts`](Self::with_starts).
+    pub starts: Option<&'a [T]>,
 }
 
 impl<'a, T: Real> Samples<'a, T> {
     /// Samples of an untargeted attack.
     pub fn new(x: &'a [T], labels: &'a [u8], ids: &'a [u32]) -> Self {
-        Self { x, labels, ids, targets: None }
+        Self { x, labels, ids, targets: None, starts: None }
     }
 
     /// The same samples with classes to reach.
     pub fn with_targets(self, targets: &'a [u8]) -> Self {
         Self { targets: Some(targets), ..self }
+    }
+
+    /// The same samples with a first point for each, for `boundary` and `hopskipjump`: for a targeted attack, say, images of
+    /// the target class, which uniform draws hardly ever hit. A point that is not adversarial gives way to such draws.
+    pub fn with_starts(self, starts: &'a [T]) -> Self {
+        Self { starts: Some(starts), ..self }
     }
 
     /// Number of samples.
@@ -52,6 +60,7 @@ impl<'a, T: Real> Samples<'a, T> {
             labels: &self.labels[..n],
             ids: &self.ids[..n],
             targets: self.targets.map(|t| &t[..n]),
+            starts: self.starts.map(|s| &s[..n * d]),
         }
     }
 
@@ -80,6 +89,7 @@ impl<'a, T: Real> Samples<'a, T> {
         shape("input", n * features, self.x.len())?;
         shape("identifiers", n, self.ids.len())?;
         shape("targets", n, self.targets.map_or(n, <[u8]>::len))?;
+        shape("starting points", n * features, self.starts.map_or(n * features, <[T]>::len))?;
         let image: usize = model.classifier().input_shape().iter().product();
         shape("input shape of the model", features, image)?;
         if classes < 2 {
@@ -99,7 +109,8 @@ impl<'a, T: Real> Samples<'a, T> {
         let (lo, hi) = bounds.expand::<T>(features).or_else(|got| {
             shape("bounds of the input box", features, got).map(|()| (Vec::new(), Vec::new()))
         })?;
-        for (row, &id) in self.x.chunks_exact(features.max(1)).zip(self.ids) {
+        let rows = |x: &'a [T]| x.chunks_exact(features.max(1)).zip(self.ids);
+        for (row, &id) in rows(self.x).chain(self.starts.into_iter().flat_map(rows)) {
             for (feature, ((v, lo), hi)) in row.iter().zip(&lo).zip(&hi).enumerate() {
                 if !(v >= lo && v <= hi) {
                     let (value, lo, hi) = (v.to_f64(), lo.to_f64(), hi.to_f64());
@@ -214,6 +225,7 @@ pub fn run<T: Real>(
             let goals = slots.iter().map(|&i| samples.goal(i)).collect();
             let logits = gather(&clean, slots, k);
             let mut chunk = Chunk::new(&mut model, &mut tick, &setting, x, ids, goals, logits);
+            chunk.starts = samples.starts.map(|starts| gather(starts, slots, d));
             attack.apply(&mut chunk)?;
             let result = Finished::of(chunk);
             result.write(&mut model, slots, norm, &mut outcome)?;

@@ -1,4 +1,4 @@
-//! Models made of models: averages over draws for randomised ones, rescaled logits for saturated ones.
+//! Models made of models: averages over draws for randomised ones, and borrowed ones.
 
 use kernels::Real;
 
@@ -79,90 +79,6 @@ impl<T: Real, M: Differentiable<T>> Differentiable<T> for Eot<M, T> {
         }
         divide(logits, self.draws);
         divide(grad, self.draws);
-        Ok(())
-    }
-}
-
-/// Logits times a positive factor: predictions stay, the softmax leaves saturation (Gupta and Ajanthan 2022).
-pub struct Rescaled<M, T = f32> {
-    model: M,
-    factor: T,
-    scaled: Vec<T>,
-}
-
-impl<M, T: Real> Rescaled<M, T> {
-    /// Divides the logits by `temperature`.
-    ///
-    /// # Errors
-    /// When the temperature is not a finite number above 0.
-    pub fn temperature(model: M, temperature: f64) -> Result<Self, ModelError> {
-        if !(temperature.is_finite() && temperature > 0.0) {
-            return Err(ModelError::new(format!("temperature {temperature} is not a finite number above 0")));
-        }
-        Ok(Self { model, factor: T::from_f64(1.0 / temperature), scaled: Vec::new() })
-    }
-
-    /// Chooses the temperature so that the median gap between the two largest logits over the calibration samples `x`
-    /// becomes `gap` (1 keeps cross-entropy's gradient alive).
-    ///
-    /// # Errors
-    /// When the model fails, or its gaps have no positive finite median.
-    pub fn calibrated(mut model: M, x: &[T], gap: f64) -> Result<Self, ModelError>
-    where
-        M: Classifier<T>,
-    {
-        let k = model.classes();
-        let mut logits = vec![T::ZERO; x.len() / model.input_len().max(1) * k];
-        model.logits(x, &mut logits)?;
-        let gaps = logits.chunks_exact(k).map(|z| {
-            let mut z: Vec<f64> = z.iter().map(|v| v.to_f64()).collect();
-            z.sort_by(|a, b| b.total_cmp(a));
-            z.first().zip(z.get(1)).map_or(0.0, |(a, b)| a - b)
-        });
-        Self::temperature(model, crate::stats::median(gaps).unwrap_or(0.0) / gap)
-    }
-
-    /// The model inside.
-    pub fn into_inner(self) -> M {
-        self.model
-    }
-}
-
-impl<T: Real, M: Classifier<T>> Classifier<T> for Rescaled<M, T> {
-    fn input_len(&self) -> usize {
-        self.model.input_len()
-    }
-    fn classes(&self) -> usize {
-        self.model.classes()
-    }
-    fn input_shape(&self) -> [usize; 3] {
-        self.model.input_shape()
-    }
-    fn logits(&mut self, x: &[T], out: &mut [T]) -> Result<(), ModelError> {
-        self.model.logits(x, out)?;
-        out.iter_mut().for_each(|z| *z *= self.factor);
-        Ok(())
-    }
-}
-
-impl<T: Real, M: Differentiable<T>> Differentiable<T> for Rescaled<M, T> {
-    fn logits_vjp(
-        &mut self,
-        x: &[T],
-        cotangent: &mut dyn FnMut(&[T], &mut [T]),
-        logits: &mut [T],
-        grad: &mut [T],
-    ) -> Result<(), ModelError> {
-        let Self { model, factor, scaled } = self;
-        let factor = *factor;
-        scaled.resize(logits.len(), T::ZERO);
-        let mut inner = |z: &[T], cot: &mut [T]| {
-            scaled.iter_mut().zip(z).for_each(|(s, z)| *s = *z * factor);
-            cotangent(scaled, cot);
-            cot.iter_mut().for_each(|c| *c *= factor);
-        };
-        model.logits_vjp(x, &mut inner, logits, grad)?;
-        logits.copy_from_slice(scaled);
         Ok(())
     }
 }

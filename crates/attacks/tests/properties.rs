@@ -192,6 +192,42 @@ fn targets_are_reached() {
 }
 
 #[test]
+fn targets_that_draws_miss_are_reached_from_points_of_the_class() {
+    let mut net = Net::new(SHAPE, 12, 5, 3);
+    let (x, y, ids) = net.samples(30, 9);
+    let d = x.len() / 30;
+    let targets: Vec<u8> = y.iter().map(|y| (y + 1) % 5).collect();
+    // For each sample one that is predicted as its target.
+    let of_class = |t: &u8| y.iter().position(|y| y == t).expect("all classes are predicted");
+    let starts: Vec<f32> =
+        targets.iter().flat_map(|t| &x[of_class(t) * d..(of_class(t) + 1) * d]).copied().collect();
+    let samples = Samples::new(&x, &y, &ids).with_targets(&targets);
+    for text in ["boundary(steps=60, tries=0)", "hopskipjump(iterations=6, tries=0)"] {
+        let attack: Attack = text.parse().unwrap();
+        let mut norms = |samples: &Samples<'_>| -> Vec<Option<f64>> {
+            let access = Access::Black(&mut net);
+            let options = &mut Options::default();
+            let out = run(&attack, access, samples, &[1e6], &InputBox::unit(), 1, options).unwrap();
+            out[0].records.iter().map(|r| r.minimum_norm).collect()
+        };
+        // Without draws nothing is found, but from points of the class everything, and closer than these.
+        assert!(norms(&samples).iter().all(Option::is_none), "{text}");
+        let found = norms(&samples.with_starts(&starts));
+        for (i, norm) in found.iter().enumerate() {
+            let given = Norm::L2.distance(&starts[i * d..(i + 1) * d], &x[i * d..(i + 1) * d]);
+            assert!(norm.expect(text) < 0.9 * given, "{text}: sample {i}: {norm:?} of {given}");
+        }
+        // A start that is not adversarial gives way to draws, of which there are none.
+        assert!(norms(&samples.with_starts(&x)).iter().all(Option::is_none), "{text}");
+    }
+    let short = samples.with_starts(&starts[d..]);
+    let (attack, options) = ("boundary".parse().unwrap(), &mut Options::default());
+    let error =
+        run(&attack, Access::Black(&mut net), &short, &[1.0], &InputBox::unit(), 1, options).unwrap_err();
+    assert!(error.to_string().contains("starting points"), "{error}");
+}
+
+#[test]
 fn text_forms_round_trip_and_errors_teach() {
     for a in panel() {
         assert_eq!(a.to_string().parse::<Attack>().unwrap(), a);

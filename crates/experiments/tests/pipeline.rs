@@ -1,12 +1,15 @@
 //! The real engine end to end on generated data, as small as it goes: every kind of network the study has.
 use std::path::Path;
 
+use attacks::Norm;
 use datasets::DataSearch;
+use experiments::examples::ExampleSet;
 use experiments::pipeline::Pipeline;
 use experiments::progress::Silent;
 use experiments::recipe::{Profile, RecipeSet};
 use experiments::results::{Measure, Results, Row};
 use experiments::stage::{Options, Study};
+use qnn::{Model, Predictor};
 
 /// The smoke profile of a built-in recipe with less of everything.
 fn tiny(dir: &Path, recipe: &str, extra: &str) -> RecipeSet {
@@ -75,6 +78,29 @@ fn a_ternary_network_goes_from_data_to_an_integer_program_that_agrees() {
     assert_eq!(attacked.len(), 2);
     assert!(attacked.iter().all(|r| r.samples == 6 && r.correct <= r.clean_correct));
     assert!(attacked[1].correct <= attacked[0].correct, "a larger size cannot leave more standing here");
+}
+
+#[test]
+fn examples_of_the_strongest_attack_of_each_size_are_kept_and_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let noise = "[[profile.smoke.attacks]]\nattack = \"noise(draws=1)\"\nrole = \"strong\"\neps = [0.1]\n";
+    let rows = run(dir.path(), vec![tiny(dir.path(), "stq_audio_s", noise)]);
+    let model = dir.path().join("cache").join(format!("train-{}", rows[0].stages["train"])).join("model.qnn");
+    let mut model = Predictor::for_codes(&Model::load(&model).unwrap()).unwrap();
+    let folder = dir.path().join("artefacts/smoke");
+    for (eps, text) in [(0.01f32, "0.01"), (0.1, "0.1")] {
+        let path = folder.join(format!("{}.linf-{text}.examples.npz", rows[0].run_name()));
+        let mut set = ExampleSet::load(&path).unwrap();
+        assert_eq!((set.len(), set.norm, set.eps), (6, Norm::Linf, eps));
+        assert_eq!(set.check(&mut model).unwrap(), Vec::<String>::new());
+        let attacked = |r: &&Row| r.measure == Measure::Attack && r.eps_text == text;
+        let pgd = rows.iter().filter(attacked).find(|r| r.attack.starts_with("pgd")).unwrap();
+        // Rounding to codes may lose an example or two, it cannot add samples.
+        assert_eq!(set.counts().0, pgd.clean_correct);
+        assert!(set.counts().1 <= set.counts().0);
+        set.adversarial[0] = set.clean[0].wrapping_add(128);
+        assert!(set.check(&mut model).unwrap()[0].contains("linf distance"));
+    }
 }
 
 #[test]

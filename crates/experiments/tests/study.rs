@@ -7,7 +7,7 @@ use datasets::Task;
 use experiments::StudyError;
 use experiments::pipeline::{
     AuditReport, DataCard, Deployment, Engine, Evaluation, Evidence, Example, Finding, HISTORY_FILE, Job,
-    MODEL_FILE, NetworkCard, Outcome, SampleRecord, Tick,
+    Keep, MODEL_FILE, NetworkCard, Outcome, SampleRecord, Tick,
 };
 use experiments::progress::{Event, Progress, Silent};
 use experiments::recipe::{AttackPart, Profile, RecipeSet};
@@ -128,7 +128,7 @@ impl Engine for Fake {
         _: &Path,
         attack: &AttackPart,
         ids: &[u32],
-        keep: &[u32],
+        keep: Keep<'_>,
     ) -> Result<Vec<SampleRecord>, StudyError> {
         if self.broken.is_some_and(|broken| attack.attack.name() == broken) {
             return Err(StudyError::Work { context: attack.attack.to_string(), message: "broken".into() });
@@ -149,7 +149,7 @@ impl Engine for Fake {
                     distance: eps.value(),
                 })
                 .collect(),
-            example: keep.contains(id).then(|| Example {
+            example: keep.shown.contains(id).then(|| Example {
                 id: *id,
                 eps: "2/255".into(),
                 label: (*id % 10) as u8,
@@ -158,6 +158,7 @@ impl Engine for Fake {
                 clean_codes: vec![(*id % 200) as u8; 12],
                 adversarial_codes: vec![(*id % 200) as f32 + 2.0; 12],
             }),
+            kept: None,
         };
         Ok(ids.iter().map(record).collect())
     }

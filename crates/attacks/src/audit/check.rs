@@ -55,7 +55,9 @@ impl Check {
             | Check::LogitScale
             | Check::Monotone
             | Check::MoreSteps
-            | Check::Restarts => Weight::Doubt,
+            | Check::Restarts
+            // A weak list of attacks says nothing about the model.
+            | Check::Claim => Weight::Doubt,
             _ => Weight::Masking,
         }
     }

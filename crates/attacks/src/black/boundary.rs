@@ -18,7 +18,7 @@ pub(crate) fn attack<T: Real>(a: &Boundary, c: &mut Chunk<'_, '_, T>) -> Result<
         let standing = c.len() - slot;
         if !c.goal_reached_clean(slot) {
             let mut sample = Sample::new(c, slot);
-            if let Some(mut point) = sample.first_draw(Draw::Boundary, a.tries)? {
+            if let Some(mut point) = sample.first_point(Draw::Boundary, a.tries)? {
                 match a.walk {
                     Walk::Single => {
                         blend(&mut sample, &mut point)?;

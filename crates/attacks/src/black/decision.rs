@@ -85,8 +85,14 @@ impl<'c, 'a, 'm, T: Real> Sample<'c, 'a, 'm, T> {
         self.keep(point);
     }
 
-    /// The first of up to `tries` uniform draws from the box that is adversarial.
-    pub(super) fn first_draw(&mut self, draw: Draw, tries: usize) -> Result<Option<Vec<f64>>, AttackError> {
+    /// The caller's starting point when it is adversarial, else the first of up to `tries` uniform draws from the box that is.
+    pub(super) fn first_point(&mut self, draw: Draw, tries: usize) -> Result<Option<Vec<f64>>, AttackError> {
+        if let Some(starts) = &self.chunk.starts {
+            let point: Vec<f64> = starts[self.chunk.at(self.slot)].iter().map(|v| v.to_f64()).collect();
+            if self.ask(&point)? {
+                return Ok(Some(point));
+            }
+        }
         let mut rng = self.stream(draw, u64::MAX);
         for _ in 0..tries {
             let point: Vec<f64> =

@@ -27,7 +27,7 @@ pub(crate) fn attack<T: Real>(a: &HopSkipJump, c: &mut Chunk<'_, '_, T>) -> Resu
 }
 
 fn one<T: Real>(a: &HopSkipJump, sample: &mut Sample<'_, '_, '_, T>) -> Result<(), AttackError> {
-    let Some(mut point) = sample.first_draw(Draw::HopSkipJump, a.tries)? else { return Ok(()) };
+    let Some(mut point) = sample.first_point(Draw::HopSkipJump, a.tries)? else { return Ok(()) };
     let d = sample.d() as f64;
     let theta = match (a.order, a.norm) {
         (Order::StepThenSearch, Norm::Linf) => a.gamma / (d * d),

@@ -16,7 +16,7 @@ use super::sensitivity::BITS_FILE;
 use super::training::{by_sensitivity, fit};
 use super::{
     AuditReport, DataCard, Deployment, Engine, Evaluation, Evidence, Example, Finding, HISTORY_FILE, Job,
-    MODEL_FILE, NetworkCard, Outcome, SampleRecord, Tick,
+    Keep, Kept, MODEL_FILE, NetworkCard, Outcome, SampleRecord, Tick,
 };
 use crate::error::StudyError;
 use crate::recipe::{AttackPart, Role};
@@ -257,12 +257,13 @@ impl Engine for Pipeline {
         model: &Path,
         attack: &AttackPart,
         ids: &[u32],
-        keep: &[u32],
+        keep: Keep<'_>,
     ) -> Result<Vec<SampleRecord>, StudyError> {
         let data = self.dataset(&job.task)?;
         let (selected, bounds) = (Selected::new(&data, ids)?, bounds(&data)?);
         let sizes: Vec<f32> = attack.eps.iter().map(|e| e.value() as f32).collect();
-        let keep_adversarial = ids.iter().any(|id| keep.contains(id));
+        let checked: Vec<usize> = (0..ids.len()).filter(|i| keep.checked.contains(&ids[*i])).collect();
+        let keep_adversarial = !checked.is_empty() || ids.iter().any(|id| keep.shown.contains(id));
         let outcomes = self.with_model(model, |network| {
             let mut options = Options { batch: BATCH, keep_adversarial, ..Options::default() };
             attacks::run(
@@ -292,13 +293,19 @@ impl Engine for Pipeline {
                 predicted: clean[i],
                 outcomes: attack.eps.iter().zip(&outcomes).map(sized).collect(),
                 example: None,
+                kept: None,
             };
-            if keep.contains(id) {
+            if keep.shown.contains(id) {
                 record.example = example(&data, &selected, &record, &outcomes[headline], attack, i);
             }
             record
         };
-        Ok(ids.iter().enumerate().map(record).collect())
+        let mut records: Vec<SampleRecord> = ids.iter().enumerate().map(record).collect();
+        if !checked.is_empty() {
+            let kept = Kept::of(&outcomes, &selected, &checked, model)?;
+            checked.iter().zip(kept).for_each(|(i, kept)| records[*i].kept = Some(kept));
+        }
+        Ok(records)
     }
 
     fn audit(

@@ -5,6 +5,7 @@
 mod adapter;
 mod deployment;
 mod engine;
+mod kept;
 mod sensitivity;
 mod training;
 
@@ -18,6 +19,8 @@ use crate::recipe::{AttackPart, Recipe};
 
 pub use adapter::IntegerProgram;
 pub use engine::Pipeline;
+pub(crate) use kept::example_set;
+pub use kept::{Codes, Keep, Kept, Predicted};
 
 /// What a dataset is, without its samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +99,9 @@ pub struct SampleRecord {
     /// Kept for the first few samples, to be shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub example: Option<Example>,
+    /// Kept for the first few samples, to be checked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
 }
 
 /// What an attack did to one sample within one perturbation size.
@@ -230,7 +236,7 @@ pub trait Engine {
         tick: Tick<'_>,
     ) -> Result<Evaluation, StudyError>;
 
-    /// Attacks the test samples `ids`, keeping examples of those also in `keep`. Nothing about a sample depends on the others.
+    /// Attacks the test samples `ids`, keeping the examples that `keep` asks for. Nothing about a sample depends on the others.
     ///
     /// # Errors
     /// If the model cannot be read or the attack refuses it.
@@ -240,7 +246,7 @@ pub trait Engine {
         model: &Path,
         attack: &AttackPart,
         ids: &[u32],
-        keep: &[u32],
+        keep: Keep<'_>,
     ) -> Result<Vec<SampleRecord>, StudyError>;
 
     /// Checks whether the measured robustness can be believed.

@@ -1,10 +1,11 @@
-//! Small files beside `results.jsonl` that the report shows: training histories and adversarial examples.
+//! Small files beside `results.jsonl`: training histories and adversarial examples, to be shown and to be checked again.
 use std::path::{Path, PathBuf};
 
 use qnn::train::EpochRecord;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StudyError;
+use crate::examples::ExampleSet;
 use crate::pipeline::{DataCard, Example};
 use crate::results::Row;
 use crate::stage::write_atomic;
@@ -46,6 +47,12 @@ pub(crate) fn save_examples(
     let text =
         serde_json::to_string(&examples).map_err(|source| StudyError::Json { path: path.clone(), source })?;
     write_atomic(&path, text.as_bytes())
+}
+
+/// Keeps examples of a run's strongest attack within `eps` as codes, for `ternion verify-adversarial`.
+pub(crate) fn save_codes(out: &Path, row: &Row, eps: &str, set: &ExampleSet) -> Result<(), StudyError> {
+    let eps = eps.replace('/', "_");
+    set.save(&path(out, row, &format!("{}-{eps}.examples.npz", set.norm)))
 }
 
 /// The training history of a run, if it was kept.

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::{DataOrigin, Footprint, Measure, Row};
 use crate::error::StudyError;
+use crate::examples::ExampleSet;
 use crate::interval::{mean, median, wilson};
-use crate::pipeline::{AuditReport, Deployment, Evaluation, HISTORY_FILE, SampleRecord};
+use crate::pipeline::{AuditReport, Deployment, Evaluation, HISTORY_FILE, SampleRecord, example_set};
 use crate::recipe::{Profile, Role};
 use crate::report::artefact;
 use crate::stage::{Entry, Lookup, Stage, Step, Store, Unit, attacked};
@@ -42,6 +43,7 @@ pub(crate) fn gather(
         let row = Row { measure: Measure::Deployed, clean_correct: deployed.correct, ..template.clone() };
         rows.push(counted(row, deployed.samples, clean_expected, deployed.correct));
     }
+    let mut strongest = Strongest::default();
     for (step, attack) in unit.steps_of(Stage::Attack).zip(&unit.recipe.attacks) {
         let selection = unit.attack_selection(attack);
         let records = attacked(store, &step.key, &selection)?;
@@ -70,10 +72,32 @@ pub(crate) fn gather(
             row.norm_median = median(&norms);
             row.per_class = by_class(&records, i, unit.data.classes.len());
             row.clean_correct = records.iter().filter(|r| r.predicted == r.label).count();
+            let ball = (attack.attack.norm(), eps.value() as f32);
+            if let Some(set) = example_set(&records, i, ball, &unit.data) {
+                strongest.offer(eps.text(), set);
+            }
             rows.push(counted(row, records.len(), selection.len(), robust(&records, i)));
         }
     }
+    for (eps, set) in &strongest.0 {
+        artefact::save_codes(out, &template, eps, set)?;
+    }
     Ok(rows)
+}
+
+/// For each ball the examples of the attack that leaves the fewest of the kept samples standing.
+#[derive(Default)]
+struct Strongest(Vec<(String, ExampleSet)>);
+
+impl Strongest {
+    fn offer(&mut self, eps: &str, set: ExampleSet) {
+        match self.0.iter_mut().find(|(known, held)| known == eps && held.norm == set.norm) {
+            // The most samples first: an attack on fewer leaves fewer standing without being stronger.
+            Some((_, held)) if (held.len(), set.counts().1) < (set.len(), held.counts().1) => *held = set,
+            Some(_) => {}
+            None => self.0.push((eps.to_owned(), set)),
+        }
+    }
 }
 
 /// Robust samples and samples of each class.

@@ -8,7 +8,7 @@ use super::plan::{Plan, Step, Unit};
 use super::store::{Entry, EntryId, Lookup, Store, json_text, write_atomic};
 use super::{Shard, Stage, parts};
 use crate::error::StudyError;
-use crate::pipeline::{Engine, Evidence, MODEL_FILE};
+use crate::pipeline::{Engine, Evidence, Keep, MODEL_FILE};
 use crate::progress::{Event, Progress};
 use crate::recipe::{Profile, RecipeSet, Role};
 use crate::report;
@@ -18,6 +18,8 @@ use crate::results::{Results, gather};
 const CHUNK: usize = 128;
 /// Adversarial examples kept to be shown.
 const EXAMPLES: usize = 16;
+/// Adversarial examples of a strong attack kept at each size, to be checked again.
+const CHECKED: usize = 32;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -206,7 +208,10 @@ impl<'a> Study<'a> {
         let attack = &attacks[index];
         let selection = unit.attack_selection(attack);
         let shows = attacks.iter().position(|a| a.role == Role::Strong) == Some(index);
-        let keep = if shows { &selection[..selection.len().min(EXAMPLES)] } else { &[] };
+        let first =
+            |wanted: bool, most: usize| if wanted { &selection[..selection.len().min(most)] } else { &[] };
+        let strong = attack.role == Role::Strong;
+        let keep = Keep { shown: first(shows, EXAMPLES), checked: first(strong, CHECKED) };
         let ids = step.part.unwrap_or(Shard::WHOLE).take(&selection);
         let mut records = parts::resume(work)?;
         let todo: Vec<u32> = ids.iter().copied().filter(|id| !records.iter().any(|r| r.id == *id)).collect();

@@ -59,7 +59,7 @@ impl FromStr for Shard {
 }
 
 /// Joins parts by sample: idempotent, and the same whatever their order or number. Samples come out in `selection`
-/// order; those that no part holds are left out.
+/// order; those that no part holds are left out. Of what parts keep beside the outcomes, the first is taken.
 ///
 /// # Errors
 /// [`StudyError::Conflict`] if two parts disagree about a sample, which deterministic attacks exclude.
@@ -69,10 +69,14 @@ pub fn merge_parts(
 ) -> Result<Vec<SampleRecord>, StudyError> {
     let mut by_sample: BTreeMap<u32, SampleRecord> = BTreeMap::new();
     for record in parts.into_iter().flatten() {
-        if let Some(known) = by_sample.get(&record.id) {
-            if *known != record {
+        if let Some(known) = by_sample.get_mut(&record.id) {
+            let found = |r: &SampleRecord| (r.label, r.predicted, r.outcomes.clone());
+            if found(known) != found(&record) {
                 return Err(StudyError::Conflict { sample: record.id });
             }
+            // Parts made by an earlier version may keep less.
+            known.example = known.example.take().or(record.example);
+            known.kept = known.kept.take().or(record.kept);
         } else {
             by_sample.insert(record.id, record);
         }
@@ -98,6 +102,7 @@ mod tests {
                 distance: 0.1,
             }],
             example: None,
+            kept: None,
         }
     }
 
