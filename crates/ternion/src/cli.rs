@@ -215,7 +215,8 @@ pub(crate) struct VerifyAdversarialArgs {
 Examples:
   ternion convert model.qnn model.safetensors                          for PyTorch, NumPy and others
   ternion convert float.safetensors start.qnn --network resnet8        weights with our names, PyTorch's or Keras'
-  ternion convert float.safetensors start.qnn --network ds_cnn --twin stq")]
+  ternion convert float.safetensors start.qnn --network ds_cnn --twin stq
+  ternion convert mlperf_tiny_resnet8.safetensors resnet8.qnn --network resnet8 --raw")]
 pub(crate) struct ConvertArgs {
     /// Model file, or safetensors
     pub(crate) from: PathBuf,
@@ -228,6 +229,9 @@ pub(crate) struct ConvertArgs {
     /// Precision of that network
     #[arg(long, value_enum, requires = "network")]
     pub(crate) twin: Option<TwinArg>,
+    /// That network takes codes 0 to 255 as they are, as MLPerf Tiny's ResNet does
+    #[arg(long, requires = "network")]
+    pub(crate) raw: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

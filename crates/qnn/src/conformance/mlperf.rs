@@ -47,7 +47,7 @@ pub fn run(dir: &Path, cifar10_test: Result<LabelledCodes<'_>, &str>, each: &mut
 
 fn resnet(dir: &Path, cifar10_test: Result<LabelledCodes<'_>, &str>, each: &mut dyn FnMut(&str, Verdict)) {
     // MLPerf's weights expect raw pixels: the real value is the code.
-    let grid = InputGrid { scale: 1.0, zero_point: 0 };
+    let grid = InputGrid::RAW_IMAGE;
     let network = resnet8([32, 32, 3], grid, 10, &Quantizers::default());
     let opened = open(dir, RESNET, RESNET_REFERENCE, network);
     let (mut predictor, mut file) = match opened {

@@ -22,6 +22,8 @@ pub struct InputGrid {
 impl InputGrid {
     /// 8-bit images in `[0, 1]`: scale 1/255, zero point 0.
     pub const UNIT_IMAGE: Self = Self { scale: 1.0 / 255.0, zero_point: 0 };
+    /// 8-bit images as they are, 0 to 255: what MLPerf Tiny's ResNet takes.
+    pub const RAW_IMAGE: Self = Self { scale: 1.0, zero_point: 0 };
     /// Features in standard deviations: steps of 1/16, zero point 128, so about -8 to 7.9.
     pub const STANDARDISED: Self = Self { scale: 1.0 / 16.0, zero_point: 128 };
 

@@ -103,7 +103,7 @@ fn model(args: &AttackArgs, shape: [usize; 3], classes: usize) -> Result<Model> 
         let path = args.model.as_ref().ok_or_else(|| anyhow!(Usage("a model file or --network".into())))?;
         return super::eval::load(path);
     };
-    let grid = if args.raw { InputGrid { scale: 1.0, zero_point: 0 } } else { InputGrid::UNIT_IMAGE };
+    let grid = if args.raw { InputGrid::RAW_IMAGE } else { InputGrid::UNIT_IMAGE };
     let network = zoo::build(name, shape, grid, classes, &zoo::Quantizers::default())?;
     let mut model = Model::new(network, 0)?;
     model.assign(&Weights::load(weights)?)?;

@@ -1,7 +1,7 @@
 //! `ternion convert`: our model files to safetensors and back, and weights of other programs into a network of the zoo.
 use anyhow::Result;
-use qnn::Model;
 use qnn::interop::Weights;
+use qnn::{InputGrid, Model};
 
 use crate::End;
 use crate::cli::ConvertArgs;
@@ -10,7 +10,11 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<End> {
     let model = match &args.network {
         None => super::eval::load(&args.from)?,
         Some(name) => {
-            let mut model = Model::new(super::summary::named(name, args.twin)?, 0)?;
+            let mut network = super::summary::named(name, args.twin)?;
+            if args.raw {
+                network.grid = InputGrid::RAW_IMAGE;
+            }
+            let mut model = Model::new(network, 0)?;
             let naming = model.assign(&Weights::load(&args.from)?)?;
             eprintln!("{}: names as {naming:?}", args.from.display());
             model

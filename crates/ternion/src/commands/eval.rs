@@ -2,7 +2,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use datasets::{Augmentation, DataError, DataSearch, Dataset, Part, Task};
 use qnn::train::Samples;
-use qnn::{Model, QnnError};
+use qnn::{InputGrid, Model, QnnError};
 use serde_json::json;
 
 use crate::cli::{EvalArgs, PartArg};
@@ -11,6 +11,8 @@ use crate::{End, Usage};
 struct Whole<'a> {
     data: &'a Dataset,
     part: Part,
+    /// The network's. Its codes are the data's, their real values may not be.
+    grid: InputGrid,
 }
 
 impl Samples for Whole<'_> {
@@ -21,7 +23,12 @@ impl Samples for Whole<'_> {
     fn fill(&self, indices: &[u32], epoch: u64, x: &mut [f32], labels: &mut [u8]) -> Result<(), QnnError> {
         self.data
             .fill_batch(self.part, indices, epoch, 0, &Augmentation::NONE, x, labels)
-            .map_err(|e| QnnError::Config(e.to_string()))
+            .map_err(|e| QnnError::Config(e.to_string()))?;
+        let step = self.data.grid.scale;
+        if self.grid.scale != step {
+            x.iter_mut().for_each(|x| *x = (*x / step).round() * self.grid.scale);
+        }
+        Ok(())
     }
 }
 
@@ -30,7 +37,6 @@ pub(crate) fn run(args: &EvalArgs) -> Result<End> {
     let model = load(&args.model)?;
     let data = datasets::load(&task, &DataSearch { explicit: args.data.clone() })?;
     let network = &model.network;
-    let grid = (network.grid.scale, network.grid.zero_point);
     if network.input != data.shape || network.classes != data.classes.len() {
         bail!(
             "{}: takes {:?} and tells {} classes, {} has {:?} and {}",
@@ -42,15 +48,16 @@ pub(crate) fn run(args: &EvalArgs) -> Result<End> {
             data.classes.len()
         );
     }
-    if grid != (data.grid.scale, data.grid.zero_point) {
-        bail!("{}: its input grid {grid:?} is not that of {}", args.model.display(), data.name);
+    if network.grid.zero_point != data.grid.zero_point {
+        let (ours, theirs) = (network.grid.zero_point, data.grid.zero_point);
+        bail!("{}: its inputs are 0 at code {ours}, those of {} at {theirs}", args.model.display(), data.name);
     }
     let part = match args.part {
         PartArg::Train => Part::Train,
         PartArg::Validation => Part::Validation,
         PartArg::Test => Part::Test,
     };
-    let result = qnn::evaluate(&model, &Whole { data: &data, part }).context("evaluation")?;
+    let result = qnn::evaluate(&model, &Whole { data: &data, part, grid: network.grid }).context("evaluation")?;
     let (low, high) = experiments::interval::wilson(result.correct as f64, result.samples as f64)
         .ok_or_else(|| anyhow!("{}: this part has no samples", data.name))?;
     if args.json {
