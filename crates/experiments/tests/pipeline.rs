@@ -10,6 +10,7 @@ use experiments::recipe::{Profile, RecipeSet};
 use experiments::results::{Measure, Results, Row};
 use experiments::stage::{Options, Study};
 use qnn::{Model, Predictor};
+use sha2::Digest;
 
 /// The smoke profile of a built-in recipe with less of everything.
 fn tiny(dir: &Path, recipe: &str, extra: &str) -> RecipeSet {
@@ -122,4 +123,52 @@ fn bits_by_sensitivity_are_chosen_kept_and_deployed() {
     let bits: Vec<u32> = serde_json::from_slice(&std::fs::read(train.join("bits.json")).unwrap()).unwrap();
     assert_eq!(bits.len(), 7);
     assert!(bits.contains(&2) && bits.contains(&8) && bits.iter().all(|b| (2..=8).contains(b)), "{bits:?}");
+}
+
+#[test]
+fn single_layers_get_their_own_quantizers_and_training_starts_where_a_file_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let trained = |rows: &[Row]| {
+        let path =
+            dir.path().join("cache").join(format!("train-{}", rows[0].stages["train"])).join("model.qnn");
+        (Model::load(&path).unwrap(), path)
+    };
+    let layers = "[network.layers]\nconv1 = \"quantized_bits(8, 0, alpha=auto)\"\nlogits = \"none\"\n";
+    let (model, path) = trained(&run(dir.path(), vec![tiny(dir.path(), "stq_audio_s", layers)]));
+    let quantizer = |name: &str| {
+        let layer = model.network.layers.iter().find(|layer| layer.name == name).unwrap();
+        qnn::kernel_quantizer(&layer.op).map(ToString::to_string)
+    };
+    assert!(quantizer("conv1").unwrap().starts_with("quantized_bits(8"));
+    assert!(quantizer("conv2").unwrap().starts_with("stochastic_ternary"));
+    assert_eq!(quantizer("logits"), None);
+
+    // A step this small leaves what it starts from where it was.
+    let start = |file: &Path, digest: &str| {
+        let part = format!(
+            "{layers}[network.start]\nfile = \"{}\"\nsha256 = \"{digest}\"\n[schedule]\nlr = 1e-12\n",
+            file.display()
+        );
+        tiny(dir.path(), "stq_audio_s", &part)
+    };
+    let digest: String =
+        sha2::Sha256::digest(std::fs::read(&path).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+    let (again, _) = trained(&run(dir.path(), vec![start(&path, &digest)]));
+    for (a, b) in model.params.iter().zip(&again.params).filter(|(a, _)| a.name.ends_with("kernel")) {
+        let apart = a.values.iter().zip(&b.values).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+        assert!(apart < 1e-6, "{}: {apart}", a.name);
+    }
+    let engine = Pipeline::new(DataSearch::default());
+    let recipes = vec![start(&path, &digest.replace(['0', '1'], "2"))];
+    let options = Options {
+        profile: Profile::Smoke,
+        recipes,
+        out: dir.path().into(),
+        seed: Some(5),
+        only: None,
+        shard: None,
+    };
+    let study = Study::new(&engine, &Silent, options);
+    let summary = study.run(&study.plan()).unwrap();
+    assert!(summary.failed[0].2.contains("the recipe says"), "{:?}", summary.failed);
 }

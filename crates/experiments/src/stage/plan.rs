@@ -174,6 +174,10 @@ fn unit(
         // Only where there is one, so that other results keep their keys.
         train_inputs["adversarial"] = json!(adversarial);
     }
+    if let Some(start) = &recipe.network.start {
+        // What the file holds, wherever it lies.
+        train_inputs["start"] = json!(start.sha256.to_lowercase());
+    }
     // Left out where there is none, so that recipes without it keep what they have cached.
     if !recipe.curvature.is_empty() {
         train_inputs["curvature"] = json!(recipe.curvature);

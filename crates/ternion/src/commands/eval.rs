@@ -50,14 +50,19 @@ pub(crate) fn run(args: &EvalArgs) -> Result<End> {
     }
     if network.grid.zero_point != data.grid.zero_point {
         let (ours, theirs) = (network.grid.zero_point, data.grid.zero_point);
-        bail!("{}: its inputs are 0 at code {ours}, those of {} at {theirs}", args.model.display(), data.name);
+        bail!(
+            "{}: its inputs are 0 at code {ours}, those of {} at {theirs}",
+            args.model.display(),
+            data.name
+        );
     }
     let part = match args.part {
         PartArg::Train => Part::Train,
         PartArg::Validation => Part::Validation,
         PartArg::Test => Part::Test,
     };
-    let result = qnn::evaluate(&model, &Whole { data: &data, part, grid: network.grid }).context("evaluation")?;
+    let result =
+        qnn::evaluate(&model, &Whole { data: &data, part, grid: network.grid }).context("evaluation")?;
     let (low, high) = experiments::interval::wilson(result.correct as f64, result.samples as f64)
         .ok_or_else(|| anyhow!("{}: this part has no samples", data.name))?;
     if args.json {
