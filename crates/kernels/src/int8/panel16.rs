@@ -108,6 +108,12 @@ impl Panel16 {
         size_of_val(&self.steps[..])
     }
 
+    /// Steps of the panels from `first` on.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    pub(crate) fn panels_from(&self, first: usize) -> &[Step] {
+        &self.steps[first * self.layout.steps()..]
+    }
+
     /// Steps of a panel.
     pub(crate) fn panel(&self, panel: usize) -> &[Step] {
         let steps = self.layout.steps();
@@ -137,9 +143,10 @@ impl Weight for Panel16 {
         match kernel.path() {
             #[cfg(all(feature = "std", target_arch = "x86_64"))]
             // SAFETY: a kernel on this path exists only on a CPU that can run it.
-            Path::Avx2 | Path::Avx512 => unsafe {
-                crate::x86_64::panels::multiply(self, patches, epilogue, out)
-            },
+            Path::Avx2 => unsafe { crate::x86_64::panels::multiply(self, patches, epilogue, out) },
+            #[cfg(all(feature = "std", target_arch = "x86_64"))]
+            // SAFETY: as above.
+            Path::Avx512 => unsafe { crate::x86_64::avx512::panels::multiply(self, patches, epilogue, out) },
             #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
             Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
             Path::Scalar => self.multiply_scalar(patches, epilogue, out),

@@ -46,6 +46,23 @@ pub trait Epilogue: sealed::Sealed + Sync {
         first: usize,
         out: &mut [Self::Out; PANEL],
     );
+
+    /// As [`Self::store`] for `R` patches: `count` (1 to 16) channels from `first`, whose accumulators are in the first
+    /// lanes of a vector per patch, to `out` and every `stride` after.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F, BW, VL, DQ and VNNI; there are parameters for channels `first..first + count`, `first` being
+    /// a multiple of 16; all of those places are writable.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    #[doc(hidden)]
+    unsafe fn store_rows<const R: usize>(
+        &self,
+        acc: &[core::arch::x86_64::__m512i; R],
+        first: usize,
+        count: usize,
+        out: *mut Self::Out,
+        stride: usize,
+    );
 }
 
 /// Hands an epilogue's vectors to the loops written with intrinsics.
@@ -62,6 +79,21 @@ macro_rules! vectors {
         ) {
             // SAFETY: what the caller promises is what is needed.
             unsafe { crate::x86_64::epilogues::$function(self, acc, first, out) }
+        }
+
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+        #[inline]
+        unsafe fn store_rows<const R: usize>(
+            &self,
+            acc: &[core::arch::x86_64::__m512i; R],
+            first: usize,
+            count: usize,
+            out: *mut Self::Out,
+            stride: usize,
+        ) {
+            // SAFETY: what the caller promises is what is needed.
+            unsafe { crate::x86_64::avx512::epilogues::$function(self, acc, first, count, out, stride) }
         }
     };
 }
@@ -138,22 +170,22 @@ pub struct Requantize {
     zero_point: i32,
     /// Range of codes, before the zero point is added.
     range: [i32; 2],
-    /// The parameters of each whole group of eight channels, as vectors want them.
-    eights: Vec<Eight>,
+    /// The parameters of each panel of channels, as vectors want them; the last one is filled up with factors of zero.
+    sixteens: Vec<Sixteen>,
 }
 
-/// Parameters of eight channels: 64-bit ones for the even channels, then for the odd ones.
+/// Parameters of 16 channels: 64-bit ones for the even channels, then for the odd ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[repr(C, align(32))]
-pub(crate) struct Eight {
-    pub(crate) multiplier: [i32; 8],
+#[repr(C, align(64))]
+pub(crate) struct Sixteen {
+    pub(crate) multiplier: [i32; 16],
     /// Those of the odd channels, in the even places.
-    pub(crate) odd_multiplier: [i32; 8],
+    pub(crate) odd_multiplier: [i32; 16],
     /// The low half of the offset, which is all that a 32-bit quotient needs.
-    pub(crate) offset: [i32; 8],
+    pub(crate) offset: [i32; 16],
     /// Besides half a unit and [`OFFSET`], what the bias contributes to the product.
-    pub(crate) addend: [i64; 8],
-    pub(crate) shift: [u64; 8],
+    pub(crate) addend: [[i64; 8]; 2],
+    pub(crate) shift: [[u64; 8]; 2],
 }
 
 /// Added before and taken off after a logical shift, which makes it an arithmetic one: a multiple of `2^shift` for
@@ -192,21 +224,25 @@ impl Requantize {
             return Err(bad("the lowest code is above the highest", usize::from(low)));
         }
         let (addend, offset) = (|s: u8| (1_i64 << (s - 1)) + OFFSET, |s: u8| OFFSET >> s);
-        let eight = |i: usize| {
-            let split = |l: usize| 8 * i + 2 * (l % 4) + l / 4;
-            Eight {
-                multiplier: array::from_fn(|l| multiplier[8 * i + l]),
-                odd_multiplier: array::from_fn(|l| multiplier[8 * i + (l | 1)]),
-                offset: array::from_fn(|l| offset(shift[8 * i + l]) as i32),
-                addend: array::from_fn(|l| {
-                    let n = split(l);
-                    addend(shift[n]) + i64::from(bias[n]) * i64::from(multiplier[n])
+        let sixteen = |i: usize| {
+            let factor = |l: usize| multiplier.get(PANEL * i + l).copied().unwrap_or(0);
+            let bits = |l: usize| shift.get(PANEL * i + l).copied().unwrap_or(*Self::SHIFTS.start());
+            let bias = |l: usize| bias.get(PANEL * i + l).copied().unwrap_or(0);
+            Sixteen {
+                multiplier: array::from_fn(factor),
+                odd_multiplier: array::from_fn(|l| factor(l | 1)),
+                offset: array::from_fn(|l| offset(bits(l)) as i32),
+                addend: array::from_fn(|odd| {
+                    array::from_fn(|l| {
+                        let l = 2 * l + odd;
+                        addend(bits(l)) + i64::from(bias(l)) * i64::from(factor(l))
+                    })
                 }),
-                shift: array::from_fn(|l| shift[split(l)].into()),
+                shift: array::from_fn(|odd| array::from_fn(|l| bits(2 * l + odd).into())),
             }
         };
         Ok(Self {
-            eights: (0..bias.len() / 8).map(eight).collect(),
+            sixteens: (0..bias.len().div_ceil(PANEL)).map(sixteen).collect(),
             bias: bias.to_vec(),
             multiplier: multiplier.to_vec(),
             shift: shift.iter().map(|&s| u64::from(s)).collect(),
@@ -244,8 +280,8 @@ impl Requantize {
     /// Parameters of 16 channels from `first`, a multiple of 16, with the zero point and the range before it is added.
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
     #[inline(always)]
-    pub(crate) fn sixteen(&self, first: usize) -> (&[Eight; 2], i32, [i32; 2]) {
-        (lanes::<_, 2>(&self.eights, first / 8), self.zero_point, self.range)
+    pub(crate) fn sixteen(&self, first: usize) -> (&Sixteen, i32, [i32; 2]) {
+        (&self.sixteens[first / PANEL], self.zero_point, self.range)
     }
 
     /// The codes of `L` accumulators of channels from `first`.

@@ -69,6 +69,14 @@ impl<'a, E> Patches<'a, E> {
         Cursor { at: 0, row: 0, left: self.columns }
     }
 
+    /// As [`Self::cursor`], from patch `p`.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    pub(crate) fn cursor_at(&self, p: usize) -> Cursor {
+        let (row, column) = (p / self.columns, p % self.columns);
+        let row = row * self.row_step;
+        Cursor { at: row + column * self.column_step, row, left: self.columns - column }
+    }
+
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
     /// Elements that reading `count` patches of `segments` runs of `len` elements needs.
     pub(crate) fn needed(&self, count: usize, segments: usize, len: usize) -> usize {

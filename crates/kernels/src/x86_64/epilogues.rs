@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 
 use crate::epilogue::{Accumulators, Requantize, Scale};
 use crate::integer::PANEL;
-use crate::integer::epilogue::Eight;
+use crate::integer::epilogue::Sixteen;
 
 /// `y = acc`.
 ///
@@ -52,11 +52,11 @@ pub(crate) unsafe fn scale(e: &Scale<'_>, acc: [__m256i; 2], first: usize, out: 
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 pub(crate) unsafe fn requantize(e: &Requantize, acc: [__m256i; 2], first: usize, out: &mut [u8; PANEL]) {
-    let (eights, zero_point, [low, high]) = e.sixteen(first);
+    let (p, zero_point, [low, high]) = e.sixteen(first);
     let sixteen = |value: i32| _mm256_set1_epi16(value as i16);
     // Saturating to 16 bits leaves alone what the range leaves alone. Packing works within halves; the permutation
     // puts them in order.
-    let words = _mm256_packs_epi32(quotients(acc[0], &eights[0]), quotients(acc[1], &eights[1]));
+    let words = _mm256_packs_epi32(quotients::<0>(acc[0], p), quotients::<1>(acc[1], p));
     let words = _mm256_min_epi16(_mm256_max_epi16(words, sixteen(low)), sixteen(high));
     let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_add_epi16(words, sixteen(zero_point)));
     let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
@@ -68,17 +68,19 @@ pub(crate) unsafe fn requantize(e: &Requantize, acc: [__m256i; 2], first: usize,
 /// shift is at most 2^61 for `acc`, 2^61 for `bias` and 2^61 for the half, around 2^62: no 64-bit number overflows.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn quotients(acc: __m256i, e: &Eight) -> __m256i {
-    // SAFETY: an `Eight` is aligned to 32 bytes, and its arrays are whole vectors.
+fn quotients<const HALF: usize>(acc: __m256i, p: &Sixteen) -> __m256i {
+    // SAFETY: a `Sixteen` is aligned to 64 bytes, and the halves of its arrays are whole vectors.
     let load = |p: *const __m256i| unsafe { _mm256_load_si256(p) };
     // No `map` over arrays of vectors: its closure would not be compiled for AVX2, and would be called.
-    let (addend, odd_addend) = (load(e.addend[..4].as_ptr().cast()), load(e.addend[4..].as_ptr().cast()));
-    let (shift, odd_shift) = (load(e.shift[..4].as_ptr().cast()), load(e.shift[4..].as_ptr().cast()));
+    let (four, eight) = (4 * HALF..4 * HALF + 4, 8 * HALF..8 * HALF + 8);
+    let [addend, odd_addend] = [0, 1].map(|odd| p.addend[odd][four.clone()].as_ptr().cast());
+    let [shift, odd_shift] = [0, 1].map(|odd| p.shift[odd][four.clone()].as_ptr().cast());
     // Products of the even lanes, and of the odd ones moved there.
-    let even = _mm256_mul_epi32(acc, load(e.multiplier.as_ptr().cast()));
-    let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(acc), load(e.odd_multiplier.as_ptr().cast()));
-    let even = _mm256_srlv_epi64(_mm256_add_epi64(even, addend), shift);
-    let odd = _mm256_srlv_epi64(_mm256_add_epi64(odd, odd_addend), odd_shift);
+    let even = _mm256_mul_epi32(acc, load(p.multiplier[eight.clone()].as_ptr().cast()));
+    let odd =
+        _mm256_mul_epi32(_mm256_srli_epi64::<32>(acc), load(p.odd_multiplier[eight.clone()].as_ptr().cast()));
+    let even = _mm256_srlv_epi64(_mm256_add_epi64(even, load(addend)), load(shift));
+    let odd = _mm256_srlv_epi64(_mm256_add_epi64(odd, load(odd_addend)), load(odd_shift));
     let shifted = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_shuffle_epi32::<0b10_10_00_00>(odd));
-    _mm256_sub_epi32(shifted, load(e.offset.as_ptr().cast()))
+    _mm256_sub_epi32(shifted, load(p.offset[eight].as_ptr().cast()))
 }

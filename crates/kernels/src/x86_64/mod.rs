@@ -1,5 +1,6 @@
 //! Loops written with x86-64 intrinsics.
 
+pub(crate) mod avx512;
 pub(crate) mod epilogues;
 pub(crate) mod floats;
 pub(crate) mod floats512;

@@ -1,0 +1,4 @@
+//! Loops written with AVX-512 intrinsics, where a register is what a step of a panel is.
+
+pub(crate) mod epilogues;
+pub(crate) mod panels;

@@ -1,0 +1,227 @@
+//! AVX-512 tiles of up to 8 patches by 32 outputs, for both panel formats.
+//!
+//! A step of a panel is one register. A VNNI instruction multiplies it with four bytes of a patch, in every lane, and adds
+//! the products to 32-bit sums: `vpdpbusd` for trits, `vpdpwssd` for 8-bit weights. Nothing can overflow, so nothing is
+//! emptied between.
+
+use core::arch::x86_64::*;
+
+use crate::int8::{self, Panel16};
+use crate::integer::PANEL;
+use crate::integer::epilogue::Epilogue;
+use crate::integer::patches::Patches;
+use crate::integer::run::Weight;
+use crate::ternary::{self, Panel8};
+
+/// A packed weight as the tile reads it.
+pub(crate) trait Tiles: Weight {
+    /// 64 aligned bytes.
+    type Step;
+    /// Panels `first..`, one after the other.
+    fn panels_from(&self, first: usize) -> &[Self::Step];
+    /// Adds the products of a step.
+    ///
+    /// # Safety
+    /// The CPU has AVX-512 F and VNNI.
+    unsafe fn add(sums: __m512i, codes: __m512i, weights: __m512i) -> __m512i;
+}
+
+impl Tiles for Panel8 {
+    type Step = ternary::Step;
+
+    fn panels_from(&self, first: usize) -> &[ternary::Step] {
+        self.panels_from(first)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    #[inline]
+    unsafe fn add(sums: __m512i, codes: __m512i, weights: __m512i) -> __m512i {
+        _mm512_dpbusd_epi32(sums, codes, weights)
+    }
+}
+
+impl Tiles for Panel16 {
+    type Step = int8::Step;
+
+    fn panels_from(&self, first: usize) -> &[int8::Step] {
+        self.panels_from(first)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    #[inline]
+    unsafe fn add(sums: __m512i, codes: __m512i, weights: __m512i) -> __m512i {
+        _mm512_dpwssd_epi32(sums, codes, weights)
+    }
+}
+
+/// What all tiles of a product have in common. Checked: the patches hold whole steps, `weights` as many steps as panels
+/// have, `out` is `count` rows of `n`, and the epilogue has `n` channels.
+struct Job<'a, W: Tiles, E: Epilogue> {
+    w: &'a W,
+    patches: &'a Patches<'a, W::Element>,
+    epilogue: &'a E,
+    out: *mut E::Out,
+    count: usize,
+    n: usize,
+    segments: usize,
+    /// Steps of a run.
+    run: usize,
+}
+
+/// `out[p, n] = epilogue(patch p . column n)` for as many patches as `out` has rows.
+///
+/// # Panics
+/// If the patches do not hold whole steps.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+pub(crate) fn multiply<W: Tiles, E: Epilogue>(
+    w: &W,
+    patches: &Patches<'_, W::Element>,
+    epilogue: &E,
+    out: &mut [E::Out],
+) {
+    let layout = w.layout();
+    let (n, segments, run) = (layout.n, layout.segments, layout.segment_steps());
+    let count = out.len() / n;
+    let needed = patches.needed(count, segments, run * layout.step);
+    assert!(needed <= patches.data.len(), "patches must hold whole steps");
+    let job = Job { w, patches, epilogue, out: out.as_mut_ptr(), count, n, segments, run };
+    // Fewer patches than a tile has sums to keep the multipliers busy: several sums each, of every other step.
+    match count {
+        0 => {}
+        1 => columns::<W, E, 1, 4>(&job),
+        2..4 => columns::<W, E, 2, 2>(&job),
+        4..8 => columns::<W, E, 4, 1>(&job),
+        _ => columns::<W, E, 8, 1>(&job),
+    }
+}
+
+/// Every panel, two at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+fn columns<W: Tiles, E: Epilogue, const R: usize, const U: usize>(job: &Job<'_, W, E>) {
+    let panels = job.n.div_ceil(PANEL);
+    for panel in (0..panels / 2 * 2).step_by(2) {
+        rows::<W, E, R, 2, U>(job, panel);
+    }
+    if panels % 2 == 1 {
+        rows::<W, E, R, 1, U>(job, panels - 1);
+    }
+}
+
+/// `P` panels from `panel` of every patch, `R` patches at a time. The last tile ends at the last patch, and so may repeat
+/// some of the tile before.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+fn rows<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: usize>(
+    job: &Job<'_, W, E>,
+    panel: usize,
+) {
+    let stride = job.segments * job.run;
+    let weights = job.w.panels_from(panel);
+    assert!(job.count >= R && weights.len() >= P * stride, "a tile of patches and panels");
+    let mut cursor = job.patches.cursor_at(0);
+    let mut patch = 0;
+    loop {
+        // SAFETY: `multiply` has checked that the offsets of all patches lie within the data.
+        let starts =
+            core::array::from_fn(|_| unsafe { job.patches.data.as_ptr().add(cursor.next(job.patches)) });
+        // SAFETY: the CPU has what this function needs; every patch holds its runs of whole steps (checked by `multiply`),
+        // and `P` panels of `stride` steps are there (asserted).
+        let sums = unsafe { sums::<W, E, R, P, U>(weights, stride, starts, job) };
+        for p in 0..P {
+            let first = (panel + p) * PANEL;
+            // SAFETY: `out` has `count` rows of `n`, patches `patch..patch + R` are below `count`, and the columns below
+            // `n`; the epilogue has been checked to have parameters for all `n` channels; `first` is a multiple of 16.
+            unsafe {
+                let out = job.out.add(patch * job.n + first);
+                job.epilogue.store_rows(&sums[p], first, PANEL.min(job.n - first), out, job.n);
+            }
+        }
+        patch += R;
+        if patch + R > job.count {
+            if patch == job.count {
+                break;
+            }
+            patch = job.count - R;
+            cursor = job.patches.cursor_at(patch);
+        }
+    }
+}
+
+/// Sums of `R` patches and `P` panels, `stride` steps apart, each kept in `U` parts until the end.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW, VL, DQ and VNNI. From each of `patches`, `segments` runs `segment_step` elements apart hold
+/// `run` steps of four bytes; `weights` holds `P * stride` steps, `stride` being `segments * run`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+unsafe fn sums<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: usize>(
+    weights: &[W::Step],
+    stride: usize,
+    patches: [*const W::Element; R],
+    job: &Job<'_, W, E>,
+) -> [[__m512i; R]; P] {
+    let mut sums = [[[_mm512_setzero_si512(); R]; P]; U];
+    const { assert!(size_of::<W::Step>() == 64) };
+    let mut weights = weights.as_ptr().cast::<__m512i>();
+    for segment in 0..job.segments {
+        // SAFETY: promised by the caller; a step is four bytes, whatever the elements.
+        let codes = patches.map(|p| unsafe { p.add(segment * job.patches.segment_step) }.cast::<i32>());
+        let mut at = 0;
+        while at + U <= job.run {
+            for u in 0..U {
+                // SAFETY: steps `at..at + U` are within the run, and as many are left of the weights.
+                unsafe { step::<W, R, P>(&mut sums[u], weights.add(u), stride, codes, at + u) };
+            }
+            // SAFETY: at most one past the last step.
+            weights = unsafe { weights.add(U) };
+            at += U;
+        }
+        while at < job.run {
+            // SAFETY: as above, for one step.
+            unsafe {
+                step::<W, R, P>(&mut sums[0], weights, stride, codes, at);
+                weights = weights.add(1);
+            }
+            at += 1;
+        }
+    }
+    let mut total = sums[0];
+    for sums in &sums[1..] {
+        for p in 0..P {
+            for r in 0..R {
+                total[p][r] = _mm512_add_epi32(total[p][r], sums[p][r]);
+            }
+        }
+    }
+    total
+}
+
+/// Adds step `at` of each patch times the weights of each panel.
+///
+/// # Safety
+/// The CPU has AVX-512 F, BW, VL, DQ and VNNI. `at + 1` times four bytes are readable from each of `codes`, and a step at
+/// `weights`, and `stride` steps further for each panel.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+unsafe fn step<W: Tiles, const R: usize, const P: usize>(
+    sums: &mut [[__m512i; R]; P],
+    weights: *const __m512i,
+    stride: usize,
+    codes: [*const i32; R],
+    at: usize,
+) {
+    let mut w = [_mm512_setzero_si512(); P];
+    for (p, w) in w.iter_mut().enumerate() {
+        // SAFETY: promised by the caller; steps are aligned to 64 bytes.
+        *w = unsafe { _mm512_load_si512(weights.add(p * stride)) };
+    }
+    for r in 0..R {
+        // SAFETY: promised by the caller; the read is unaligned.
+        let codes = _mm512_set1_epi32(unsafe { codes[r].add(at).read_unaligned() });
+        for p in 0..P {
+            // SAFETY: the CPU has what is needed.
+            sums[p][r] = unsafe { W::add(sums[p][r], codes, w[p]) };
+        }
+    }
+}
