@@ -27,6 +27,8 @@ unsafe impl Plain for u8 {}
 unsafe impl Plain for i16 {}
 // SAFETY: primitive numbers.
 unsafe impl Plain for i32 {}
+// SAFETY: primitive numbers.
+unsafe impl Plain for usize {}
 
 #[cfg(feature = "std")]
 std::thread_local! {

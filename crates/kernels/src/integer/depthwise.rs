@@ -58,9 +58,12 @@ fn pixels<E: Epilogue>(kernel: Kernel, g: &Conv2dSizes, x: &[u8], w: &[i8], epil
         fn wide<E: Epilogue>(g: &Conv2dSizes, x: &[u8], w: &[i8], epilogue: &E, y: &mut [E::Out]) {
             body(g, x, w, epilogue, y);
         }
-        if kernel.path() != Path::Scalar {
+        match kernel.path() {
             // SAFETY: a kernel on this path exists only on a CPU that can run it.
-            return unsafe { wide(g, x, w, epilogue, y) };
+            Path::Avx2 => return unsafe { wide(g, x, w, epilogue, y) },
+            // SAFETY: as above.
+            Path::Avx512 => return unsafe { crate::x86_64::avx512::depthwise::pixels(g, x, w, epilogue, y) },
+            Path::Scalar => {}
         }
     }
     debug_assert!(kernel.path() == Path::Scalar);

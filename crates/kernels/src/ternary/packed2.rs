@@ -105,8 +105,20 @@ impl Packed2 {
                 match kernel.path() {
                     #[cfg(all(feature = "std", target_arch = "x86_64"))]
                     // SAFETY: a kernel on this path exists only on a CPU that can run it.
-                    Path::Avx2 | Path::Avx512 => unsafe {
+                    Path::Avx2 => unsafe {
                         crate::x86_64::packed2::row(quads, codes, offsets, epilogue, first * PANEL, c);
+                    },
+                    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+                    // SAFETY: as above.
+                    Path::Avx512 => unsafe {
+                        crate::x86_64::avx512::packed2::row(
+                            quads,
+                            codes,
+                            offsets,
+                            epilogue,
+                            first * PANEL,
+                            c,
+                        );
                     },
                     #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
                     Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
