@@ -116,11 +116,19 @@ const INTEGER: &[&str] = &["u8 x ternary", "2-bit x ternary", "1-bit x ternary"]
 fn limit(limit: Limit) -> Option<Peer> {
     let (name, ours): (_, &[&str]) = match limit {
         Limit::Panel8 => ("limit: maddubs + paddw tile", &["u8 x ternary"]),
+        Limit::Vnni => ("limit: dpbusd tile", &["u8 x ternary"]),
+        Limit::Count2 => ("limit: ternlog + popcnt + paddd, 2 planes", &["2-bit x ternary"]),
+        Limit::Count1 => ("limit: ternlog + popcnt + paddd", &["1-bit x ternary"]),
         Limit::Lut2 => ("limit: pshufb + paddb, 2 codes", &["2-bit x ternary"]),
         Limit::Lut1 => ("limit: pshufb + paddb, 4 codes", &["1-bit x ternary"]),
         Limit::Fma => ("limit: fma", &["f32 x f32", "f32 x ternary"]),
         Limit::Sums3 => ("limit: addps from L1, 3 codes", &["f32 x ternary"]),
     };
+    // Of the integer loops, those of the path in force.
+    let floats = matches!(limit, Limit::Fma | Limit::Sums3);
+    if !floats && limit.path() != kernels::dispatch::path() {
+        return None;
+    }
     limit.measure()?;
     let work = |name: String| {
         let sample = move || limit.measure().unwrap_or(f64::NAN) / 1e9;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use kernels::dispatch::{Path, path};
 use kernels::limits::{Limit, clock};
 use kernels::ternary::Form;
 
@@ -18,10 +19,12 @@ impl Report {
         Self { text }
     }
 
-    /// The limit of a form of ternary weights.
+    /// The limit of a form of ternary weights, for codes of as many bits as it takes, on the path in force.
     pub fn limit(form: Form) -> Limit {
         match form {
+            Form::Panel8 | Form::Packed2 if path() == Path::Avx512 => Limit::Vnni,
             Form::Panel8 | Form::Packed2 => Limit::Panel8,
+            Form::Signs => Limit::Count2,
             Form::Lut2 => Limit::Lut2,
             Form::Lut1 => Limit::Lut1,
         }

@@ -12,7 +12,7 @@ pub enum Path {
     Scalar,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// x86-64 with AVX-512 (F, BW, VL, DQ, VBMI) and its VNNI, besides AVX2 and FMA. What has no wider loop runs the AVX2 one.
+    /// x86-64 with AVX-512 (F, BW, VL, DQ, VNNI, VPOPCNTDQ), besides AVX2 and FMA. What has no wider loop runs the AVX2 one.
     Avx512,
 }
 
@@ -140,7 +140,7 @@ pub fn knobs() -> alloc::vec::Vec<Knob> {
         },
         Knob {
             variable: FORM_VARIABLE,
-            meaning: "packed form of ternary weights: panel8, lut2, lut1 or packed2",
+            meaning: "packed form of ternary weights: panel8, signs, lut2, lut1 or packed2",
             value: named.clone(),
             picked: forms,
         },
@@ -227,8 +227,8 @@ fn detect_avx512() -> bool {
         && has!("avx512bw")
         && has!("avx512vl")
         && has!("avx512dq")
-        && has!("avx512vbmi")
         && has!("avx512vnni")
+        && has!("avx512vpopcntdq")
 }
 
 #[cfg(not(all(feature = "std", target_arch = "x86_64")))]

@@ -64,7 +64,7 @@ fn convolutions_at_the_edges() {
     for g in geometries() {
         let w = trits(7, g.kernel_len());
         let mut want = vec![0; g.output_len()];
-        for form in [Form::Panel8, Form::Lut2, Form::Lut1] {
+        for form in [Form::Panel8, Form::Signs, Form::Lut2, Form::Lut1] {
             let x = narrow(form, g.input_len());
             reference::integer::conv2d(&g, (&x, 1), &w, &mut want);
             let packed = Packed::conv2d(form, &g, &w).expect("trits");

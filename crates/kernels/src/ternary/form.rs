@@ -3,11 +3,15 @@
 use core::fmt;
 use core::str::FromStr;
 
+use crate::dispatch::Path;
+
 /// A packed form of a ternary weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
     /// A byte a trit, for codes of any size: multiplied and added.
     Panel8,
+    /// Two bits a trit, for codes of at most 2 bits: products are counted, a bit of 32 codes at once.
+    Signs,
     /// Codes of at most 2 bits: products of two codes looked up at once.
     Lut2,
     /// Codes of 1 bit: products of four codes looked up at once.
@@ -18,32 +22,43 @@ pub enum Form {
 
 /// Positions below which a look-up form has too few to fill its vectors.
 const LEAST_POSITIONS: usize = 24;
+/// Codes per output below which counting leaves too much of its words empty.
+const LEAST_COUNTED: usize = 32;
 /// Trits of a weight from which on fetching bytes costs more than unpacking bits.
 const LARGE_WEIGHT: usize = 1 << 18;
 
 impl Form {
     /// Every form.
-    pub const ALL: [Form; 4] = [Self::Panel8, Self::Lut2, Self::Lut1, Self::Packed2];
+    pub const ALL: [Form; 5] = [Self::Panel8, Self::Signs, Self::Lut2, Self::Lut1, Self::Packed2];
 
     /// The form for codes of `bits` bits, `m` positions (rows, or pixels of an output image), `n` outputs and `k`
     /// codes per output, unless `TERNION_FORM` names another that can take them:
     ///
-    /// 1. one position and at least 2^18 trits: [`Form::Packed2`], because fetching weights is what takes time;
-    /// 2. at least 24 positions, at least 4 outputs and codes per output, and a `k` whose sums fit 16 bits: [`Form::Lut1`]
-    ///    for 1 bit (`k` up to 32767), [`Form::Lut2`] for 2 bits (up to 10922);
-    /// 3. else [`Form::Panel8`].
+    /// 1. with AVX-512, codes of 1 or 2 bits and at least 32 per output: [`Form::Signs`];
+    /// 2. one position and at least 2^18 trits: [`Form::Packed2`], because fetching weights is what takes time;
+    /// 3. without AVX-512, at least 24 positions, at least 4 outputs and codes per output, and a `k` whose sums fit 16
+    ///    bits: [`Form::Lut1`] for 1 bit (`k` up to 32767), [`Form::Lut2`] for 2 bits (up to 10922);
+    /// 4. else [`Form::Panel8`].
     ///
     /// All forms give the same accumulators.
     pub fn choose(bits: u32, m: usize, n: usize, k: usize) -> Self {
         match crate::dispatch::forced_form() {
             Some(form) if form.takes(bits, k) => form,
-            _ => Self::rule(bits, m, n, k),
+            _ => Self::rule(Self::counts_bits(), bits, m, n, k),
         }
     }
 
-    fn rule(bits: u32, m: usize, n: usize, k: usize) -> Self {
-        let look_up = |form: Self| m >= LEAST_POSITIONS && n >= 4 && k >= 4 && form.takes(bits, k);
-        if m == 1 && k.saturating_mul(n) >= LARGE_WEIGHT && Self::Packed2.takes(bits, k) {
+    /// Whether counting bits is the fastest there is for codes of few bits: the path in force has an instruction for it.
+    pub(super) fn counts_bits() -> bool {
+        crate::dispatch::path() == Path::Avx512
+    }
+
+    fn rule(counts_bits: bool, bits: u32, m: usize, n: usize, k: usize) -> Self {
+        let look_up =
+            |form: Self| !counts_bits && m >= LEAST_POSITIONS && n >= 4 && k >= 4 && form.takes(bits, k);
+        if counts_bits && k >= LEAST_COUNTED && Self::Signs.takes(bits, k) {
+            Self::Signs
+        } else if m == 1 && k.saturating_mul(n) >= LARGE_WEIGHT && Self::Packed2.takes(bits, k) {
             Self::Packed2
         } else if look_up(Self::Lut1) {
             Self::Lut1
@@ -63,7 +78,7 @@ impl Form {
     pub fn bits(self) -> u32 {
         match self {
             Self::Panel8 | Self::Packed2 => 8,
-            Self::Lut2 => 2,
+            Self::Signs | Self::Lut2 => 2,
             Self::Lut1 => 1,
         }
     }
@@ -72,6 +87,7 @@ impl Form {
     pub fn largest_k(self) -> usize {
         match self {
             Self::Panel8 | Self::Packed2 => (1 << 30) / 255,
+            Self::Signs => (1 << 30) / 3,
             Self::Lut2 => i16::MAX as usize / 3,
             Self::Lut1 => i16::MAX as usize,
         }
@@ -82,6 +98,7 @@ impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Panel8 => "panel8",
+            Self::Signs => "signs",
             Self::Lut2 => "lut2",
             Self::Lut1 => "lut1",
             Self::Packed2 => "packed2",
@@ -95,7 +112,9 @@ pub struct UnknownForm;
 
 impl fmt::Display for UnknownForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("unknown form of ternary weights: expected `panel8`, `lut2`, `lut1` or `packed2`")
+        f.write_str(
+            "unknown form of ternary weights: expected `panel8`, `signs`, `lut2`, `lut1` or `packed2`",
+        )
     }
 }
 
@@ -119,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_rule_is_the_documented_one() {
-        let rule = Form::rule;
+        let rule = |bits, m, n, k| Form::rule(false, bits, m, n, k);
         assert_eq!(rule(8, 1024, 32, 288), Form::Panel8);
         assert_eq!(rule(4, 1024, 32, 288), Form::Panel8);
         assert_eq!(rule(2, 1024, 32, 288), Form::Lut2);
@@ -132,6 +151,14 @@ mod tests {
         assert_eq!(rule(1, 1024, 32, 32_768), Form::Panel8);
         assert_eq!(rule(2, 16, 32, 288), Form::Panel8);
         assert_eq!(rule(2, 1024, 3, 288), Form::Panel8);
+        let rule = |bits, m, n, k| Form::rule(true, bits, m, n, k);
+        assert_eq!(rule(8, 1024, 32, 288), Form::Panel8);
+        assert_eq!(rule(3, 1024, 32, 288), Form::Panel8);
+        assert_eq!(rule(2, 1024, 32, 288), Form::Signs);
+        assert_eq!(rule(1, 1, 10, 32), Form::Signs);
+        assert_eq!(rule(1, 1024, 32, 31), Form::Panel8);
+        assert_eq!(rule(2, 1, 4096, 4096), Form::Signs);
+        assert_eq!(rule(8, 1, 4096, 4096), Form::Packed2);
     }
 
     #[test]

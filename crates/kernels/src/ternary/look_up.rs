@@ -27,7 +27,7 @@ pub(super) fn check_codes(op: &'static str, w: &Lut, x: &[u8], pad: u8) -> Resul
 }
 
 crate::dispatch::two_paths! {
-    fn union(x: &[u8]) -> u8 {
+    pub(super) fn union(x: &[u8]) -> u8 {
         x.iter().fold(0, |union, &code| union | code)
     }
 }

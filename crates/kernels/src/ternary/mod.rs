@@ -12,6 +12,7 @@
 //! # Ok::<(), kernels::KernelError>(())
 //! ```
 
+mod bit_planes;
 pub mod float;
 mod form;
 mod look_up;
@@ -20,6 +21,7 @@ mod packed;
 pub(crate) mod packed2;
 mod panel8;
 pub(crate) mod planes;
+pub(crate) mod signs;
 pub mod storage;
 
 pub use form::{Form, UnknownForm};
@@ -56,6 +58,7 @@ pub fn gemm<E: Epilogue>(
     let (k, n) = (w.k(), w.n());
     let one_tap = match &w.kind {
         Kind::Panel8(panel) => return run::gemm(OP, kernel, a, panel, epilogue, c),
+        Kind::Signs(signs) => return bit_planes::gemm(OP, kernel, a, signs, epilogue, c),
         Kind::Lut(lut) => lut.taps().height * lut.taps().width == 1,
         Kind::Packed2(_) => true,
     };
@@ -72,7 +75,7 @@ pub fn gemm<E: Epilogue>(
             look_up::gemm(kernel, a, lut, epilogue, c);
         }
         Kind::Packed2(packed) => packed.multiply(kernel, a, epilogue, c),
-        Kind::Panel8(_) => {}
+        Kind::Panel8(_) | Kind::Signs(_) => {}
     }
     Ok(())
 }
@@ -95,6 +98,9 @@ pub fn conv2d<E: Epilogue>(
     if let Kind::Panel8(panel) = &w.kind {
         return run::conv2d(OP, kernel, g, (x, pad), panel, epilogue, y);
     }
+    if let Kind::Signs(signs) = &w.kind {
+        return bit_planes::conv2d(OP, kernel, g, (x, pad), signs, epilogue, y);
+    }
     if g.depthwise {
         return Err(KernelError::Geometry {
             op: OP,
@@ -108,7 +114,7 @@ pub fn conv2d<E: Epilogue>(
             (taps.height, taps.width, taps.channels, taps.n) == (g.kernel_h, g.kernel_w, g.in_c, g.out_c)
         }
         Kind::Packed2(_) => g.is_pointwise() && (w.k(), w.n()) == (g.in_c, g.out_c),
-        Kind::Panel8(_) => true,
+        Kind::Panel8(_) | Kind::Signs(_) => true,
     };
     if !fits {
         return Err(KernelError::Pack { op: OP, expected: [g.patch(), g.out_c], actual: [w.k(), w.n()] });
@@ -122,7 +128,7 @@ pub fn conv2d<E: Epilogue>(
             look_up::conv2d(kernel, g, (x, pad), lut, epilogue, y);
         }
         Kind::Packed2(packed) => packed.multiply(kernel, x, epilogue, y),
-        Kind::Panel8(_) => {}
+        Kind::Panel8(_) | Kind::Signs(_) => {}
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A packed ternary weight in whichever form suits it: what training and deployment both hold.
 
 use super::lut::{self, Lut};
+use super::signs::Signs;
 use super::{Form, Packed2, Panel8};
 use crate::{Conv2d, KernelError};
 
@@ -31,6 +32,7 @@ pub struct Packed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Panel8(Panel8),
+    Signs(Signs),
     Lut(Lut),
     Packed2(Packed2),
 }
@@ -43,6 +45,7 @@ impl Packed {
     pub fn gemm(form: Form, k: usize, n: usize, trits: &[i8]) -> Result<Self, KernelError> {
         let kind = match form {
             Form::Panel8 => Kind::Panel8(Panel8::gemm(k, n, trits)?),
+            Form::Signs => Kind::Signs(Signs::new((1, 1, k), n, trits)?),
             Form::Lut2 | Form::Lut1 => Kind::Lut(Lut::new(form, 1, 1, (k, n), trits)?),
             Form::Packed2 => Kind::Packed2(Packed2::new(k, n, trits)?),
         };
@@ -56,6 +59,7 @@ impl Packed {
     pub fn conv2d(form: Form, g: &Conv2d, trits: &[i8]) -> Result<Self, KernelError> {
         let kind = match form {
             Form::Panel8 => Kind::Panel8(Panel8::conv2d(g, trits)?),
+            Form::Signs => Kind::Signs(Signs::new(Signs::shape(g), g.out_c, trits)?),
             Form::Lut2 | Form::Lut1 => {
                 let (height, width, sizes) = lut::shape(g);
                 Kind::Lut(Lut::new(form, height, width, sizes, trits)?)
@@ -80,8 +84,9 @@ impl Packed {
     pub fn chosen(largest: u8, g: &Conv2d, trits: &[i8]) -> Result<Self, KernelError> {
         let bits = (8 - largest.leading_zeros()).max(1);
         let positions = g.out_h * g.out_w;
-        // A look-up takes groups of codes from one position: few channels leave most of a group empty.
-        let bits = if g.in_c * bits as usize >= 4 { bits } else { 8 };
+        // A look-up takes groups of codes from one position, and a plane of bits bytes: few channels leave most of one empty.
+        let least = if Form::counts_bits() { 8 } else { 4_usize.div_ceil(bits as usize) };
+        let bits = if g.in_c >= least { bits } else { 8 };
         let form = match Form::choose(bits, positions, g.out_c, g.patch()) {
             Form::Packed2 if !g.is_pointwise() => Form::Panel8,
             form => form,
@@ -96,6 +101,7 @@ impl Packed {
     pub fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
         match &mut self.kind {
             Kind::Panel8(w) => w.repack(trits),
+            Kind::Signs(w) => w.repack(trits),
             Kind::Lut(w) => w.repack(trits),
             Kind::Packed2(w) => w.repack(trits),
         }
@@ -110,6 +116,7 @@ impl Packed {
     pub fn k(&self) -> usize {
         match &self.kind {
             Kind::Panel8(w) => w.k(),
+            Kind::Signs(w) => w.k(),
             Kind::Lut(w) => w.taps().k(),
             Kind::Packed2(w) => w.k(),
         }
@@ -119,6 +126,7 @@ impl Packed {
     pub fn n(&self) -> usize {
         match &self.kind {
             Kind::Panel8(w) => w.n(),
+            Kind::Signs(w) => w.n(),
             Kind::Lut(w) => w.taps().n,
             Kind::Packed2(w) => w.n(),
         }
@@ -128,6 +136,7 @@ impl Packed {
     pub fn bytes(&self) -> usize {
         match &self.kind {
             Kind::Panel8(w) => w.bytes(),
+            Kind::Signs(w) => w.bytes(),
             Kind::Lut(w) => w.bytes(),
             Kind::Packed2(w) => w.bytes(),
         }

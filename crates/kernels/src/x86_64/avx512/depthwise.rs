@@ -2,6 +2,7 @@
 //!
 //! Bytes of four positions are interleaved, so that a 32-bit lane has the four codes of one channel; the weights are
 //! interleaved alike, once. Within 128 bits the order of channels is kept, so that lanes are all there is to put in order.
+//! Where pixels of 16 or 32 channels follow one another, a row of them is taken for one pixel of many channels.
 
 use core::arch::x86_64::*;
 
@@ -36,6 +37,8 @@ struct Job<'a, E: Epilogue> {
     /// Pixels, and channels of each.
     pixels: usize,
     n: usize,
+    /// Channels after which the parameters are those of the first again.
+    period: usize,
 }
 
 /// `y = epilogue(depthwise(x, w))` for the pixels of a strip whose padded copy is `x`.
@@ -44,37 +47,60 @@ struct Job<'a, E: Epilogue> {
 /// If a slice is not as long as the geometry says.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(crate) fn pixels<E: Epilogue>(g: &Conv2dSizes, x: &[u8], w: &[i8], epilogue: &E, y: &mut [E::Out]) {
-    let (n, taps) = (g.in_c, g.kernel_h * g.kernel_w);
+    let (period, taps) = (g.in_c, g.kernel_h * g.kernel_w);
     let patches = Patches::of_strip(g, x);
-    let pixels = y.len() / n;
-    assert!(patches.needed(pixels, g.kernel_h, g.kernel_w * n) <= x.len(), "pixels have their patches");
-    assert_eq!(w.len(), taps * n, "a weight for every position and channel");
+    let count = y.len() / period;
+    assert!(patches.needed(count, g.kernel_h, g.kernel_w * period) <= x.len(), "pixels have their patches");
+    assert_eq!(w.len(), taps * period, "a weight for every position and channel");
     let mut offsets = Scratch::<usize>::filled(taps.next_multiple_of(TAPS), 0);
     for (tap, offset) in offsets[..taps].iter_mut().enumerate() {
-        *offset = tap / g.kernel_w * patches.segment_step + tap % g.kernel_w * n;
+        *offset = tap / g.kernel_w * patches.segment_step + tap % g.kernel_w * period;
     }
+    // Whole rows only, and of channels that a vector holds several times.
+    let merged = matches!(period, 16 | 32) && g.stride_w == 1 && count.is_multiple_of(g.out_w);
+    let (pixels, n, patches) = if merged {
+        (count / g.out_w, g.out_w * period, Patches { columns: 1, column_step: 0, ..patches })
+    } else {
+        (count, period, patches)
+    };
     let mut weights = Scratch::<u8>::take(offsets.len() * CHANNELS);
     for first in (0..n).step_by(CHANNELS) {
         let count = CHANNELS.min(n - first);
-        for (group, to) in weights.chunks_exact_mut(TAPS * CHANNELS).enumerate() {
-            let mut rows = [_mm512_setzero_si512(); TAPS];
-            for (row, tap) in rows.iter_mut().zip(TAPS * group..taps) {
-                // SAFETY: `count` weights of position `tap`; lanes beyond are not read.
-                *row = unsafe { load::<false>(w.as_ptr().add(tap * n + first).cast(), count) };
-            }
-            let rows = interleaved(rows);
-            for (row, to) in rows.iter().zip(to.chunks_exact_mut(CHANNELS)) {
-                // SAFETY: 64 bytes; an unaligned store.
-                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), *row) };
-            }
+        if first == 0 || !merged {
+            interleave_weights(&w[first..], taps, period, count, &mut weights);
         }
         let (patches, offsets, weights) = (&patches, &offsets[..], &weights[..]);
-        let job = Job { patches, first, count, offsets, weights, epilogue, out: y.as_mut_ptr(), pixels, n };
+        let out = y.as_mut_ptr();
+        let job = Job { patches, first, count, offsets, weights, epilogue, out, pixels, n, period };
         match (pixels >= TILE, count == CHANNELS) {
             (true, true) => channels::<E, TILE, true>(&job),
             (true, false) => channels::<E, TILE, false>(&job),
-            (false, _) if pixels > 0 => channels::<E, 1, false>(&job),
+            (false, true) if pixels > 0 => channels::<E, 1, true>(&job),
+            (false, false) if pixels > 0 => channels::<E, 1, false>(&job),
             _ => {}
+        }
+    }
+}
+
+/// Interleaves `count` weights of every position, `period` apart, again from the first after so many.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+fn interleave_weights(w: &[i8], taps: usize, period: usize, count: usize, to: &mut [u8]) {
+    for (group, to) in to.chunks_exact_mut(TAPS * CHANNELS).enumerate() {
+        let mut rows = [_mm512_setzero_si512(); TAPS];
+        for (row, tap) in rows.iter_mut().zip(TAPS * group..taps) {
+            let mut bytes = [0_i8; CHANNELS];
+            let w = &w[tap * period..];
+            for part in bytes[..count].chunks_mut(period) {
+                part.copy_from_slice(&w[..part.len()]);
+            }
+            // SAFETY: 64 bytes; an unaligned load.
+            *row = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+        }
+        let rows = interleaved(rows);
+        for (row, to) in rows.iter().zip(to.chunks_exact_mut(CHANNELS)) {
+            // SAFETY: 64 bytes; an unaligned store.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), *row) };
         }
     }
 }
@@ -96,11 +122,17 @@ fn channels<E: Epilogue, const R: usize, const FULL: bool>(job: &Job<'_, E>) {
         let sums = unsafe { sums::<E, R, FULL>(job, starts) };
         for (lane, sums) in sums.iter().enumerate().take(job.count.div_ceil(PANEL)) {
             let first = job.first + lane * PANEL;
-            // SAFETY: pixels `pixel..pixel + R` are below `pixels`, and the channels below `n`, for all of which there are
-            // parameters; `first` is a multiple of 16.
+            // SAFETY: pixels `pixel..pixel + R` are below `pixels`, and the channels below `n`, for which there are parameters
+            // up to the period; `first` and the period are multiples of 16, if the period is not all there is.
             unsafe {
                 let out = job.out.add(pixel * job.n + first);
-                job.epilogue.store_rows(sums, first, PANEL.min(job.count - lane * PANEL), out, job.n);
+                job.epilogue.store_rows(
+                    sums,
+                    first % job.period,
+                    PANEL.min(job.count - lane * PANEL),
+                    out,
+                    job.n,
+                );
             }
         }
         pixel += R;
@@ -125,14 +157,12 @@ unsafe fn sums<E: Epilogue, const R: usize, const FULL: bool>(
     job: &Job<'_, E>,
     starts: [*const u8; R],
 ) -> [[__m512i; R]; 4] {
-    let mut sums = [[_mm512_setzero_si512(); 4]; R];
-    for (offsets, weights) in job.offsets.chunks_exact(TAPS).zip(job.weights.chunks_exact(TAPS * CHANNELS)) {
-        let mut w = [_mm512_setzero_si512(); 4];
-        for (w, weights) in w.iter_mut().zip(weights.chunks_exact(CHANNELS)) {
-            // SAFETY: 64 bytes; an unaligned load.
-            *w = unsafe { _mm512_loadu_si512(weights.as_ptr().cast()) };
-        }
-        for r in 0..R {
+    let mut ordered = [[_mm512_setzero_si512(); R]; 4];
+    for r in 0..R {
+        // One pixel's sums at a time, or they would not stay in registers.
+        let mut sums = [_mm512_setzero_si512(); 4];
+        let groups = job.offsets.chunks_exact(TAPS).zip(job.weights.chunks_exact(TAPS * CHANNELS));
+        for (offsets, weights) in groups {
             let mut rows = [_mm512_setzero_si512(); TAPS];
             for (row, &offset) in rows.iter_mut().zip(offsets) {
                 // SAFETY: promised by the caller.
@@ -140,13 +170,12 @@ unsafe fn sums<E: Epilogue, const R: usize, const FULL: bool>(
             }
             let codes = interleaved(rows);
             for q in 0..4 {
-                sums[r][q] = _mm512_dpbusd_epi32(sums[r][q], codes[q], w[q]);
+                // SAFETY: the `q`th 64 of 256 bytes; an unaligned load.
+                let w = unsafe { _mm512_loadu_si512(weights.as_ptr().add(q * CHANNELS).cast()) };
+                sums[q] = _mm512_dpbusd_epi32(sums[q], codes[q], w);
             }
         }
-    }
-    let mut ordered = [[_mm512_setzero_si512(); R]; 4];
-    for r in 0..R {
-        let [a, b, c, d] = sums[r];
+        let [a, b, c, d] = sums;
         let (ab, ab2) = (_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0xee>(a, b));
         let (cd, cd2) = (_mm512_shuffle_i32x4::<0x44>(c, d), _mm512_shuffle_i32x4::<0xee>(c, d));
         ordered[0][r] = _mm512_shuffle_i32x4::<0x88>(ab, cd);

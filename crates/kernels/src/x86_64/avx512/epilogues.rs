@@ -1,9 +1,11 @@
 //! Epilogues of 16 channels in one vector, of several patches at a time: the formulas of `integer::epilogue`.
+#![expect(clippy::needless_range_loop, reason = "several arrays of registers share an index")]
 
 use core::arch::x86_64::*;
 
 use crate::epilogue::{Accumulators, Requantize, Scale};
 use crate::integer::PANEL;
+use crate::integer::epilogue::Sixteen;
 
 /// The first `count` of 16 lanes.
 #[inline(always)]
@@ -89,34 +91,76 @@ pub(crate) unsafe fn requantize<const R: usize>(
 ) {
     let mask = mask(count);
     let (p, zero_point, [low, high]) = e.sixteen(first);
-    // SAFETY: a `Sixteen` is aligned to 64 bytes, and its arrays are whole vectors.
-    let load = |p: *const __m512i| unsafe { _mm512_load_si512(p) };
-    let multiplier = [load((&raw const p.multiplier).cast()), load((&raw const p.odd_multiplier).cast())];
-    let addend = [load((&raw const p.addend[0]).cast()), load((&raw const p.addend[1]).cast())];
-    let shift = [load((&raw const p.shift[0]).cast()), load((&raw const p.shift[1]).cast())];
-    let offset = load((&raw const p.offset).cast());
-    let zero_point = _mm_set1_epi8(zero_point as i8);
-    let (low, high) = (_mm512_set1_epi32(low), _mm512_set1_epi32(high));
-    for r in 0..R {
-        // Products of the even lanes, and of the odd ones moved there. What a sum contributes before the shift is at most
-        // 2^61 for `acc`, 2^61 for the bias and 2^61 for the half, around 2^62: no 64-bit number overflows.
-        let even = _mm512_mul_epi32(acc[r], multiplier[0]);
-        let odd = _mm512_mul_epi32(_mm512_srli_epi64::<32>(acc[r]), multiplier[1]);
-        let even = _mm512_srlv_epi64(_mm512_add_epi64(even, addend[0]), shift[0]);
-        let odd = _mm512_srlv_epi64(_mm512_add_epi64(odd, addend[1]), shift[1]);
-        let quotient = _mm512_mask_shuffle_epi32::<0b10_10_00_00>(even, 0b1010_1010_1010_1010, odd);
-        let quotient = _mm512_sub_epi32(quotient, offset);
-        let quotient = _mm512_min_epi32(_mm512_max_epi32(quotient, low), high);
-        // A code is a byte, so that the low bytes are all it takes.
-        let code = _mm_add_epi8(_mm512_cvtepi32_epi8(quotient), zero_point);
-        // SAFETY: row `r`, of which the lanes in the mask are written; unaligned stores.
-        unsafe {
-            let out = out.add(r * stride);
-            if count == PANEL {
-                _mm_storeu_si128(out.cast(), code);
-            } else {
-                _mm_mask_storeu_epi8(out.cast(), mask, code);
+    let p = Vectors::load(p);
+    let (low, high) =
+        (_mm512_set1_epi8((low + zero_point) as i8), _mm512_set1_epi8((high + zero_point) as i8));
+    let zero_point = _mm512_set1_epi16(zero_point as i16);
+    // Within 128 bits, packing two pairs of rows leaves four channels of each row side by side.
+    let by_row = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    for r in (0..R).step_by(4) {
+        let mut q = [_mm512_setzero_si512(); 4];
+        for i in 0..4.min(R - r) {
+            q[i] = quotients(acc[r + i], &p);
+        }
+        // Saturating to 16 bits, and then to a byte, leaves alone what the range leaves alone.
+        let words = [_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3])];
+        let words = [_mm512_adds_epi16(words[0], zero_point), _mm512_adds_epi16(words[1], zero_point)];
+        let bytes = _mm512_packus_epi16(words[0], words[1]);
+        let codes = _mm512_min_epu8(_mm512_max_epu8(bytes, low), high);
+        let codes = _mm512_permutexvar_epi32(by_row, codes);
+        let rows = [
+            _mm512_castsi512_si128(codes),
+            _mm512_extracti32x4_epi32::<1>(codes),
+            _mm512_extracti32x4_epi32::<2>(codes),
+            _mm512_extracti32x4_epi32::<3>(codes),
+        ];
+        for i in 0..4.min(R - r) {
+            // SAFETY: row `r + i`, of which the lanes in the mask are written; unaligned stores.
+            unsafe {
+                let out = out.add((r + i) * stride);
+                if count == PANEL {
+                    _mm_storeu_si128(out.cast(), rows[i]);
+                } else {
+                    _mm_mask_storeu_epi8(out.cast(), mask, rows[i]);
+                }
             }
         }
     }
+}
+
+/// A [`Sixteen`] in registers: pairs are for the even channels and for the odd ones.
+struct Vectors {
+    multiplier: [__m512i; 2],
+    addend: [__m512i; 2],
+    shift: [__m512i; 2],
+    offset: __m512i,
+}
+
+impl Vectors {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    #[inline]
+    fn load(p: &Sixteen) -> Self {
+        // SAFETY: a `Sixteen` is aligned to 64 bytes, and its arrays are whole vectors.
+        let load = |p: *const __m512i| unsafe { _mm512_load_si512(p) };
+        Self {
+            multiplier: [load((&raw const p.multiplier).cast()), load((&raw const p.odd_multiplier).cast())],
+            addend: [load((&raw const p.addend[0]).cast()), load((&raw const p.addend[1]).cast())],
+            shift: [load((&raw const p.shift[0]).cast()), load((&raw const p.shift[1]).cast())],
+            offset: load((&raw const p.offset).cast()),
+        }
+    }
+}
+
+/// `floor(((acc + bias) * multiplier + 2^(shift - 1)) / 2^shift)`, which fits 32 bits. What a sum contributes before the
+/// shift is at most 2^61 for `acc`, 2^61 for the bias and 2^61 for the half, around 2^62: no 64-bit number overflows.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+fn quotients(acc: __m512i, p: &Vectors) -> __m512i {
+    // Products of the even lanes, and of the odd ones moved there.
+    let even = _mm512_mul_epi32(acc, p.multiplier[0]);
+    let odd = _mm512_mul_epi32(_mm512_srli_epi64::<32>(acc), p.multiplier[1]);
+    let even = _mm512_srlv_epi64(_mm512_add_epi64(even, p.addend[0]), p.shift[0]);
+    let odd = _mm512_srlv_epi64(_mm512_add_epi64(odd, p.addend[1]), p.shift[1]);
+    let shifted = _mm512_mask_shuffle_epi32::<0b10_10_00_00>(even, 0b1010_1010_1010_1010, odd);
+    _mm512_sub_epi32(shifted, p.offset)
 }

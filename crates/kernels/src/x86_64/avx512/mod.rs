@@ -4,3 +4,4 @@ pub(crate) mod depthwise;
 pub(crate) mod epilogues;
 pub(crate) mod packed2;
 pub(crate) mod panels;
+pub(crate) mod signs;
