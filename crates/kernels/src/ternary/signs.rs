@@ -118,6 +118,7 @@ impl Signs {
     }
 
     /// How it is cut: codes are bytes of a plane here.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }

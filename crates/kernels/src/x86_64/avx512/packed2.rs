@@ -1,5 +1,4 @@
 //! One row of codes times trits at two bits each, up to four panels of 16 outputs at a time.
-#![expect(clippy::needless_range_loop, reason = "several arrays of registers share an index")]
 
 use core::arch::x86_64::*;
 

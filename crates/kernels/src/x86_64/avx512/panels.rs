@@ -3,6 +3,7 @@
 //! A step of a panel is one register. A VNNI instruction multiplies it with four bytes of a patch, in every lane, and adds
 //! the products to 32-bit sums: `vpdpbusd` for trits, `vpdpwssd` for 8-bit weights. Nothing can overflow, so nothing is
 //! emptied between.
+#![expect(clippy::needless_range_loop, reason = "several arrays of registers share an index")]
 
 use core::arch::x86_64::*;
 
@@ -88,9 +89,9 @@ pub(crate) fn multiply<W: Tiles, E: Epilogue>(
     // Fewer patches than a tile has sums to keep the multipliers busy: several sums each, of every other step.
     match count {
         0 => {}
-        1 => columns::<W, E, 1, 4>(&job),
-        2..4 => columns::<W, E, 2, 2>(&job),
-        4..8 => columns::<W, E, 4, 1>(&job),
+        1 => columns::<W, E, 1, 8>(&job),
+        2..4 => columns::<W, E, 2, 4>(&job),
+        4..8 => columns::<W, E, 4, 2>(&job),
         _ => columns::<W, E, 8, 1>(&job),
     }
 }
