@@ -133,34 +133,50 @@ unsafe fn sums<E: Epilogue, const R: usize>(
     sums
 }
 
-/// Packs pixels of `channels` codes into planes of bits, `plane` bytes each, as many as `to` holds: bit `j` of byte `i` of a
-/// pixel is a bit of its code `8 i + j`.
+/// Packs pixels of `channels` codes into planes of bits, `plane` bytes each, one or two as `to` holds: bit `j` of byte `i` of
+/// a pixel is a bit of its code `8 i + j`.
 ///
 /// # Panics
-/// If a plane has less than eight bytes more than the pixels take, or there are more than eight planes.
+/// If a plane has less than eight bytes more than the pixels take, or there are more than two.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vpopcntdq")]
 pub(crate) fn pack(codes: &[u8], channels: usize, plane: usize, to: &mut [u8]) {
     // Pixels of whole bytes follow one another like one long pixel.
     let pixel = if channels.is_multiple_of(BYTE) { codes.len().max(1) } else { channels };
     let bytes = pixel.div_ceil(BYTE);
-    let planes = to.len() / plane;
-    assert!(codes.len() / pixel * bytes + BYTE <= plane && planes <= BYTE, "planes hold the pixels");
+    assert!(codes.len() / pixel * bytes + BYTE <= plane, "planes hold the pixels");
+    assert!(to.len() == plane || to.len() == 2 * plane, "one or two planes");
+    let second = to.len() > plane;
     for (p, codes) in codes.chunks_exact(pixel).enumerate() {
-        for (v, codes) in codes.chunks(64).enumerate() {
-            // SAFETY: the codes of a chunk; lanes beyond are not read.
-            let codes =
-                unsafe { _mm512_maskz_loadu_epi8(u64::MAX >> (64 - codes.len()), codes.as_ptr().cast()) };
-            for bit in 0..planes {
-                let bits = _mm512_test_epi8_mask(codes, _mm512_set1_epi8(1 << bit));
-                // SAFETY: eight bytes from one of the pixel's, within the plane (asserted); what is written too much is
-                // another's that comes later, or no one's.
-                unsafe {
-                    to.as_mut_ptr()
-                        .add(bit * plane + p * bytes + v * BYTE)
-                        .cast::<u64>()
-                        .write_unaligned(bits)
-                };
+        let (words, rest) = codes.as_chunks::<64>();
+        // SAFETY: the pixel's bytes are within the plane, and eight more (asserted): what is written too much is another
+        // pixel's, that comes later, or no one's. A word of codes is 64 bytes; of the rest no lane beyond is read.
+        unsafe {
+            let mut to = to.as_mut_ptr().add(p * bytes);
+            for codes in words {
+                store(_mm512_loadu_si512(codes.as_ptr().cast()), second, plane, to);
+                to = to.add(BYTE);
             }
+            if !rest.is_empty() {
+                let mask = u64::MAX >> (64 - rest.len());
+                store(_mm512_maskz_loadu_epi8(mask, rest.as_ptr().cast()), second, plane, to);
+            }
+        }
+    }
+}
+
+/// Stores the lowest bit of each code at `to`, and the next `plane` bytes further if there is a `second` plane.
+///
+/// # Safety
+/// The CPU has AVX-512 F and BW; eight bytes are writable at each place.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vpopcntdq")]
+#[inline]
+unsafe fn store(codes: __m512i, second: bool, plane: usize, to: *mut u8) {
+    // SAFETY: promised by the caller; unaligned stores.
+    unsafe {
+        to.cast::<u64>().write_unaligned(_mm512_test_epi8_mask(codes, _mm512_set1_epi8(1)));
+        if second {
+            let bits = _mm512_test_epi8_mask(codes, _mm512_set1_epi8(2));
+            to.add(plane).cast::<u64>().write_unaligned(bits);
         }
     }
 }
