@@ -236,6 +236,31 @@ fn detect_avx512() -> bool {
     false
 }
 
+/// Calls `f`, compiled for the instruction set in force as far as it is inlined: for loops of other crates that the
+/// compiler turns into vectors. Results are the same on every path, nothing is fused.
+#[inline]
+pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+        fn avx512<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        match path() {
+            // SAFETY: `path()` answers `Avx512` only on a CPU with these features.
+            Path::Avx512 => return unsafe { avx512(f) },
+            // SAFETY: as above, for AVX2 and FMA.
+            Path::Avx2 => return unsafe { avx2(f) },
+            Path::Scalar => {}
+        }
+    }
+    f()
+}
+
 /// Defines a function whose body is compiled three times, portably, for AVX2 + FMA and for AVX-512, and picks one by
 /// [`path`]. Inside, the constant `FUSED` says whether there are fused multiply-adds, for [`crate::Real::madd`], and
 /// `WIDE` whether vectors have 512 bits. Results depend on `FUSED` alone.

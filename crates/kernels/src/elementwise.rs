@@ -54,3 +54,9 @@ every_path! {
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = x + a);
     }
 }
+
+/// Announces that `x` will be read soon, so that it is brought nearer meanwhile.
+#[inline]
+pub fn read_soon<T: Real>(x: &[T]) {
+    crate::prefetch::read_soon(x, 0, x.len());
+}

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod buffer;
 pub mod channel;
 pub mod conv2d;
 pub mod depthwise;
@@ -26,6 +27,7 @@ pub mod parallel;
 #[cfg(feature = "peers")]
 pub mod peers;
 pub mod pool;
+mod prefetch;
 mod real;
 pub mod reference;
 mod scratch;
@@ -35,6 +37,7 @@ mod winograd;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 
+pub use buffer::Buffer;
 pub use error::KernelError;
 pub use geometry::{Conv2d, Conv2dSizes, Padding, Pool2d, Pool2dSizes};
 pub use integer::{codes, epilogue};

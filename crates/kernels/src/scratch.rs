@@ -10,7 +10,11 @@ use core::ops::{Deref, DerefMut};
 /// One cache line, the unit and alignment of scratch memory.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub(crate) struct Line([u8; 64]);
+
+impl Line {
+    pub(crate) const ZERO: Self = Self([0; 64]);
+}
 
 /// Types of which every bit pattern is a value.
 ///
@@ -48,7 +52,7 @@ impl<T: Plain> Scratch<T> {
         let need = (len * size_of::<T>()).div_ceil(64);
         let mut lines = free_buffer(need);
         if lines.len() < need {
-            lines.resize(need, Line([0; 64]));
+            lines.resize(need, Line::ZERO);
         }
         Self { lines, len, of: PhantomData }
     }

@@ -1,6 +1,7 @@
 //! Quantizers whose value depends on one element only, prepared for fast use: the activation path.
 
 use kernels::Real;
+use kernels::dispatch::vectorized;
 
 use crate::math;
 use crate::po2::Powers;
@@ -251,7 +252,7 @@ impl Elementwise {
     pub fn values<T: Real>(&self, x: &[T], out: &mut [T]) {
         let step = T::from_f64(self.step);
         if self.noise == 1.0 && self.ceiling == f64::INFINITY {
-            self.each(x, out, |_, code| code * step);
+            vectorized(|| self.each(x, out, |_, code| code * step));
         } else {
             self.each(x, out, |x, code| self.value_of(x, code, step));
         }
@@ -261,11 +262,12 @@ impl Elementwise {
     /// counts. Codes beyond 255 saturate, NaN gives the smallest: check [`Grid::zero_point`] once beforehand.
     pub fn codes_u8(&self, x: &[f32], out: &mut [u8]) {
         let lo = self.lo as f32;
-        self.each(x, out, |_, code| {
+        let shift = |_: f32, code: f32| {
             let shifted = math::clamp(code - lo, 0.0, 255.0);
             // Through the rounding constant's mantissa bits: conversions to u8 do not vectorise.
             (shifted + 12_582_912.0).to_bits() as u8
-        });
+        };
+        vectorized(|| self.each(x, out, shift));
     }
 
     /// Quantized values and their u8 codes (as in [`Self::codes_u8`]) in one pass; the shortest length counts.
@@ -304,20 +306,29 @@ impl Elementwise {
 
     /// First derivatives of a slice; the shorter length counts.
     pub fn slopes<T: Real>(&self, x: &[T], out: &mut [T]) {
+        self.each_slope(out.iter_mut().zip(x).map(|(out, &x)| (out, x, T::ONE)));
+    }
+
+    /// First derivatives of a slice times `g`; the shortest length counts.
+    pub fn slopes_times<T: Real>(&self, x: &[T], g: &[T], out: &mut [T]) {
+        self.each_slope(out.iter_mut().zip(x.iter().zip(g)).map(|(out, (&x, &g))| (out, x, g)));
+    }
+
+    /// Writes `g` times the slope at `x` for each `(out, x, g)`.
+    #[inline(always)]
+    fn each_slope<'a, T: Real>(&self, all: impl Iterator<Item = (&'a mut T, T, T)>) {
         match self.stand_in {
             StandIn::Relu { slope, cap } if self.leak == 0.0 => {
                 let (cap, at_zero) = (T::from_f64(cap), T::from_f64(slope * self.slope));
                 let one = T::from_f64(self.slope);
-                for (out, &x) in out.iter_mut().zip(x) {
-                    let below = if x > T::ZERO { one } else { at_zero };
-                    *out = if x > cap { T::ZERO } else { below };
-                }
+                vectorized(|| {
+                    all.for_each(|(out, x, g)| {
+                        let below = if x > T::ZERO { one } else { at_zero };
+                        *out = g * if x > cap { T::ZERO } else { below };
+                    });
+                });
             }
-            _ => {
-                for (out, &x) in out.iter_mut().zip(x) {
-                    *out = self.surrogate(x, 1);
-                }
-            }
+            _ => all.for_each(|(out, x, g)| *out = g * self.surrogate(x, 1)),
         }
     }
 

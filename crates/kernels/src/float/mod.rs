@@ -84,7 +84,7 @@ pub(crate) fn product<T: Real>(left: Left<'_, T>, right: &Packed<'_, T>, target:
     if left.count == 0 || n == 0 {
         return;
     }
-    assert_eq!(left.runs.terms(), right.terms, "as many terms on both sides");
+    assert!(right.fits(&left.runs), "the same terms on both sides");
     assert!(target.rows.furthest(left.count) + n <= c.len(), "the product must fit its slice");
     if right.terms == 0 {
         if !target.add {
@@ -166,7 +166,7 @@ pub(crate) unsafe fn panels<T: Real, K: Tile<T>>(
                         )
                     };
                     // SAFETY: as above; the panel holds `terms` steps, and rows of `c` hold `columns` more elements.
-                    unsafe { K::run::<$rows>(a, &left.runs, panel, c, columns, target.add) };
+                    unsafe { K::run::<$rows>(a, &left.runs, (panel, right.gap), c, columns, target.add) };
                     rest -= $rows;
                 }};
             }

@@ -1,5 +1,6 @@
 //! Panels of columns: what a tile multiplies rows with.
 
+use super::Runs;
 use crate::Real;
 use crate::gemm::MatRef;
 
@@ -8,6 +9,11 @@ pub(crate) struct Packed<'a, T> {
     pub(crate) terms: usize,
     pub(crate) columns: usize,
     panels: &'a [T],
+    /// Elements from panel to panel.
+    step: usize,
+    /// Consecutive terms, and elements between the end of one such run and the next.
+    run: usize,
+    pub(crate) gap: usize,
 }
 
 impl<'a, T: Real> Packed<'a, T> {
@@ -19,13 +25,31 @@ impl<'a, T: Real> Packed<'a, T> {
     /// Panels written by [`pack`].
     pub(crate) fn new(panels: &'a [T], terms: usize, columns: usize) -> Self {
         assert!(panels.len() >= Self::len(terms, columns), "panels must be whole");
-        Self { terms, columns, panels }
+        Self { terms, columns, panels, step: terms * T::PANEL, run: terms, gap: 0 }
+    }
+
+    /// Panels of `len` terms each time, `runs` times, `run_step` elements apart.
+    pub(crate) fn in_runs(
+        panels: &'a [T],
+        (runs, run_step): (usize, usize),
+        (len, columns): (usize, usize),
+    ) -> Self {
+        let one = Self::len(len, columns);
+        assert!(runs > 0 && run_step >= one, "runs must not overlap");
+        assert!((runs - 1) * run_step + one <= panels.len(), "panels must be whole");
+        let step = len * T::PANEL;
+        Self { terms: runs * len, columns, panels, step, run: len, gap: run_step - step }
+    }
+
+    /// Whether the terms of the left operand can be walked along with this one's.
+    pub(crate) fn fits(&self, runs: &Runs) -> bool {
+        runs.terms() == self.terms && (self.gap == 0 || runs.len == self.run)
     }
 
     /// First element of a panel.
     #[inline(always)]
     pub(crate) fn panel(&self, panel: usize) -> *const T {
-        self.panels[panel * self.terms * T::PANEL..].as_ptr()
+        self.panels[panel * self.step..].as_ptr()
     }
 }
 

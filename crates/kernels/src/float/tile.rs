@@ -5,7 +5,7 @@ use crate::Real;
 
 /// A tile of up to six rows by one panel.
 pub(crate) trait Tile<T: Real> {
-    /// `c[r][..columns] (+)= sum over the terms of a[r] * panel`.
+    /// `c[r][..columns] (+)= sum over the terms of a[r] * panel`, where the panel skips elements after each run.
     ///
     /// # Safety
     /// From each `a`, the positions of `runs` are readable; from `panel`, `PANEL` elements a term; each `c` is writable for `columns <= PANEL` elements, and nothing else
@@ -13,7 +13,7 @@ pub(crate) trait Tile<T: Real> {
     unsafe fn run<const R: usize>(
         a: [*const T; R],
         runs: &Runs,
-        panel: *const T,
+        panel: (*const T, usize),
         c: [*mut T; R],
         columns: usize,
         add: bool,
@@ -31,7 +31,7 @@ impl<T: Real> Tile<T> for Portable {
     unsafe fn run<const R: usize>(
         a: [*const T; R],
         runs: &Runs,
-        mut panel: *const T,
+        (mut panel, gap): (*const T, usize),
         c: [*mut T; R],
         columns: usize,
         add: bool,
@@ -53,6 +53,7 @@ impl<T: Real> Tile<T> for Portable {
                 }
                 panel = panel.wrapping_add(T::PANEL);
             }
+            panel = panel.wrapping_add(gap);
         }
         for (c, sums) in c.into_iter().zip(&sums) {
             // SAFETY: each `c` is writable for `columns` elements and not aliased.

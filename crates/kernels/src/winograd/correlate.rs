@@ -4,13 +4,18 @@ use super::points::{input_tile, kernel_panels, output_tile};
 use super::{Field, POINTS, SKEW, SPAN, TILE, Tiles};
 use crate::float::{self, Left, Packed, Rows, Runs, Target};
 use crate::geometry::Conv2dSizes;
+use crate::prefetch::write_soon;
 use crate::scratch::Scratch;
 use crate::{Real, parallel};
 
-/// Work of one parallel block, in multiply-accumulates of the definition.
-const BLOCK_MACS: usize = 1 << 23;
 /// Bytes that the points of the tiles computed together take: most of a second-level cache.
-const BLOCK_BYTES: usize = 512 << 10;
+const BLOCK_BYTES: usize = 896 << 10;
+/// Fewest tiles computed together: the kernel's points are read once for all of them.
+const FEWEST: usize = 24;
+/// Parallel blocks there are at least, where there are as many rows of tiles.
+const BLOCKS: usize = 4;
+/// Tiles between the one being written and the one whose outputs are announced.
+const AHEAD: usize = 2;
 
 /// `y = conv(x, w)`. Lengths have been checked, and [`super::applies`].
 pub(crate) fn forward<T: Real>(g: &Conv2dSizes, x: &[T], w: &[T], y: &mut [T]) {
@@ -58,9 +63,13 @@ fn correlate<T: Real>(
         false => (to.len(), tiles.per_image()),
     };
     let units = y.len() / unit;
-    let chunk = parallel::rows_per_chunk(units, 9 * ci * unit, BLOCK_MACS);
     let together = BLOCK_BYTES / (POINTS * (ci + co) * size_of::<T>());
-    let together = (together / 6 * 6).clamp(12, 96);
+    let together = (together / 12 * 12).clamp(FEWEST, 4 * FEWEST);
+    // Parallel blocks of the tiles computed together; an output does not depend on which they are.
+    let chunk = (together / unit_tiles).min(units.div_ceil(BLOCKS)).max(1);
+    let together = together.min(chunk * unit_tiles);
+    let zeros = Scratch::<T>::filled(ci, T::ZERO);
+    let zeros = &zeros[..];
     parallel::for_each_chunk(y, chunk * unit, |i, y| {
         let first = i * chunk * unit_tiles;
         let last = first + y.len() / unit * unit_tiles;
@@ -73,8 +82,11 @@ fn correlate<T: Real>(
             for t in 0..count {
                 let (image, row, column) = tiles.place(block + t);
                 let at = (row as isize - top as isize, column as isize - left as isize);
-                let image = &x[image * from.len()..][..from.len()];
-                input_tile(image, from.block(at, SPAN), &mut a[t * ci..], a_step);
+                let source = &x[image * from.len()..][..from.len()];
+                input_tile(source, zeros, from.block(at, SPAN), &mut a[t * ci..], a_step);
+                // The rest of the tile below, which the hardware does not see coming.
+                let (image, row, column) = tiles.place(block + t + tiles.across);
+                from.read_soon(x, image, (row + SPAN - TILE, column + SPAN - TILE), (top, left));
             }
             for k in 0..POINTS {
                 let runs = Runs { runs: 1, run_step: 0, len: ci, step: 1 };
@@ -88,6 +100,8 @@ fn correlate<T: Real>(
                 let (image, row, column) = tiles.place(block + t);
                 let wanted = (TILE.min(to.h - row), TILE.min(to.w - column));
                 let at = image * to.len() + row * line + column * co - origin;
+                let next = at + AHEAD * TILE * co;
+                (0..TILE).for_each(|i| write_soon(y, next + i * line, next + i * line + TILE * co));
                 output_tile(&m[t * co..], m_step, co, &mut y[at..], line, wanted);
             }
         }

@@ -18,7 +18,7 @@ pub(crate) use weight_grad::weight_grad;
 
 use crate::Real;
 use crate::geometry::Conv2dSizes;
-use crate::lanes::lanes;
+use crate::prefetch::read_soon;
 
 /// Outputs of a tile along one axis.
 const TILE: usize = 4;
@@ -64,6 +64,15 @@ impl Field {
         let at = (y * w + x) * c;
         Block { at, row: self.w * self.c, c: self.c, rows: inside(y, self.h), columns: inside(x, self.w) }
     }
+
+    /// Announces a tile of pixels of an image, whose first row and column are given beyond `padding`.
+    fn read_soon<T>(&self, images: &[T], image: usize, (y, x): (usize, usize), padding: (usize, usize)) {
+        let (y, x) = (y.saturating_sub(padding.0), x.saturating_sub(padding.1));
+        for row in y..(y + TILE).min(self.h) {
+            let at = image * self.len() + (row * self.w + x) * self.c;
+            read_soon(images, at, at + TILE.min(self.w.saturating_sub(x)) * self.c);
+        }
+    }
 }
 
 /// Where a block lies in its image.
@@ -86,20 +95,17 @@ impl Block {
         self.rows == (0, size) && self.columns == (0, size)
     }
 
-    /// `L` channels from `channel` of a pixel of the block.
+    /// The channels of each pixel, those outside being zeros.
     #[inline(always)]
-    fn read<T: Real, const L: usize, const INSIDE: bool>(
-        &self,
-        image: &[T],
-        (i, j): (usize, usize),
-        channel: usize,
-    ) -> [T; L] {
+    fn pixels<'a, T: Real, const I: usize>(&self, image: &'a [T], zeros: &'a [T]) -> [[&'a [T]; I]; I] {
         let within = |(first, end): (usize, usize), k: usize| first <= k && k < end;
-        if INSIDE || (within(self.rows, i) && within(self.columns, j)) {
-            *lanes(image, self.at.wrapping_add_unsigned(i * self.row + j * self.c + channel) as usize)
-        } else {
-            [T::ZERO; L]
-        }
+        core::array::from_fn(|i| {
+            core::array::from_fn(|j| {
+                let inside = within(self.rows, i) & within(self.columns, j);
+                let at = if inside { self.at.wrapping_add_unsigned(i * self.row + j * self.c) } else { 0 };
+                &(if inside { image } else { zeros })[at as usize..][..self.c]
+            })
+        })
     }
 }
 

@@ -3,6 +3,8 @@
 //! With `V` the interpolation matrix of the points, a convolution is `y = A' ((G w G') * (B' x B)) A` (matrix products
 //! on the outside, elementwise in the middle); its adjoints use the same matrices transposed.
 
+use core::mem::MaybeUninit;
+
 use super::{Block, POINTS, SPAN, TILE};
 use crate::Real;
 use crate::dispatch::every_path;
@@ -112,55 +114,64 @@ fn both_axes<T: Real, const L: usize, const I: usize, const O: usize>(
     f: impl Fn([T; I]) -> [T; O],
     mut to: impl FnMut(usize, usize, Lanes<T, L>),
 ) {
-    let mut half = [[[T::ZERO; L]; I]; O];
-    for column in 0..I {
-        let done = each(core::array::from_fn(|row| from(row, column)), &f);
-        half.iter_mut().zip(done).for_each(|(line, block)| line[column] = block);
+    // Not initialised before it is computed: that would be a call of `memset` for every block.
+    let mut columns = [const { MaybeUninit::<[Lanes<T, L>; O]>::uninit() }; I];
+    for (column, done) in columns.iter_mut().enumerate() {
+        done.write(each(core::array::from_fn(|row| from(row, column)), &f));
     }
-    for (row, half) in half.into_iter().enumerate() {
-        for (column, block) in each(half, &f).into_iter().enumerate() {
+    for row in 0..O {
+        // SAFETY: every column has been written above.
+        let line = core::array::from_fn(|column| unsafe { columns[column].assume_init_ref() }[row]);
+        let done = each(line, &f);
+        for (column, block) in done.into_iter().enumerate() {
             to(row, column, block);
         }
     }
 }
 
 every_path! {
-    /// A 6x6 block of an image at the points: point `k`, channel `i` goes to `to[k step + i]`.
-    pub(super) fn input_tile<T: Real>(image: &[T], block: Block, to: &mut [T], step: usize) {
-        if block.is_inside(SPAN) {
-            to_points::<T, SPAN, true, WIDE>(image, block, input::<T, FUSED>, to, step);
-        } else {
-            to_points::<T, SPAN, false, WIDE>(image, block, input::<T, FUSED>, to, step);
-        }
+    /// A 6x6 block of an image at the points: point `k`, channel `i` goes to `to[k step + i]`. Pixels outside are `zeros`.
+    pub(super) fn input_tile<T: Real>(image: &[T], zeros: &[T], block: Block, to: &mut [T], step: usize) {
+        to_points::<T, SPAN, WIDE>((image, zeros), block, input::<T, FUSED>, to, (step, T::PANEL));
     }
 }
 
 every_path! {
-    /// As [`input_tile`] for a 4x4 block of output gradients.
-    pub(super) fn output_adjoint_tile<T: Real>(image: &[T], block: Block, to: &mut [T], step: usize) {
-        if block.is_inside(TILE) {
-            to_points::<T, TILE, true, WIDE>(image, block, output_adjoint::<T, FUSED>, to, step);
-        } else {
-            to_points::<T, TILE, false, WIDE>(image, block, output_adjoint::<T, FUSED>, to, step);
-        }
+    /// As [`input_tile`] for a 4x4 block of output gradients, to panels `panel` elements apart.
+    pub(super) fn output_adjoint_tile<T: Real>(
+        image: &[T], zeros: &[T], block: Block, to: &mut [T], steps: (usize, usize),
+    ) {
+        to_points::<T, TILE, WIDE>((image, zeros), block, output_adjoint::<T, FUSED>, to, steps);
     }
 }
 
-/// Reads a block, applies `f` along both axes and spreads the points.
+/// Reads a block, applies `f` along both axes and spreads the points: point `k`, channel `i` goes to
+/// `to[k step + i / PANEL * panel + i % PANEL]`.
 #[inline(always)]
-fn to_points<T: Real, const I: usize, const INSIDE: bool, const WIDE: bool>(
-    image: &[T],
+fn to_points<T: Real, const I: usize, const WIDE: bool>(
+    (image, zeros): (&[T], &[T]),
     block: Block,
     f: impl Fn([T; I]) -> [T; SPAN] + Copy,
     to: &mut [T],
-    step: usize,
+    (step, panel): (usize, usize),
 ) {
-    for_each_block!(block.c, [16, 8, 1] if WIDE else [8, 1], |at, L| {
-        both_axes::<T, L, I, SPAN>(
-            |i, j| block.read::<T, L, INSIDE>(image, (i, j), at),
-            f,
-            |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + at) = v,
-        );
+    // No block of channels is wider than a panel.
+    let wide = WIDE && T::PANEL >= 16;
+    let inside = block.is_inside(I);
+    let pixels: [[&[T]; I]; I] = match inside {
+        true => [[&[]; I]; I],
+        false => block.pixels(image, zeros),
+    };
+    for_each_block!(block.c, [16, 8, 1] if wide else [8, 1], |at, L| {
+        let place = at / T::PANEL * panel + at % T::PANEL;
+        let to = |i: usize, j: usize, v: Lanes<T, L>| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + place) = v;
+        if inside {
+            let first = block.at as usize + at;
+            let from = |i, j| *lanes::<T, L>(image, first + i * block.row + j * block.c);
+            both_axes::<T, L, I, SPAN>(from, f, to);
+        } else {
+            both_axes::<T, L, I, SPAN>(|i, j| *lanes::<T, L>(pixels[i][j], at), f, to);
+        }
     });
 }
 
@@ -190,9 +201,10 @@ every_path! {
         if !n.is_multiple_of(T::PANEL) {
             to.fill(T::ZERO);
         }
+        // No block is wider than a panel.
+        let wide = WIDE && T::PANEL >= 16;
         for term in 0..terms {
-            // No block is wider than a panel of doubles.
-            for_each_block!(n, [8, 1], |at, L| {
+            for_each_block!(n, [16, 8, 1] if wide else [8, 1], |at, L| {
                 let place = at / T::PANEL * terms * T::PANEL + term * T::PANEL + at % T::PANEL;
                 both_axes::<T, L, 3, SPAN>(
                     |i, j| *lanes::<T, L>(w, ((i * 3 + j) * terms + term) * n + at),

@@ -3,7 +3,6 @@
 use super::points::{input_tile, kernel_adjoint_all, output_adjoint_tile};
 use super::{Field, POINTS, SKEW, SPAN, TILE, Tiles};
 use crate::float::{self, Left, Packed, Rows, Runs, Target};
-use crate::gemm::MatRef;
 use crate::geometry::Conv2dSizes;
 use crate::scratch::Scratch;
 use crate::{Real, parallel};
@@ -22,12 +21,20 @@ pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut 
     let tiles = Tiles::new(to.h, to.w);
     let count = g.batch * tiles.per_image();
     let blocks = count.div_ceil(TOGETHER);
-    let (a_step, b_step) = (TOGETHER * ci + SKEW, TOGETHER * co + SKEW);
+    // Output gradients go to panels straight away.
+    let panel = TOGETHER * T::PANEL;
+    let (a_step, b_step) = (TOGETHER * ci + SKEW, Packed::<T>::len(TOGETHER, co) + SKEW);
     let held = (HELD_BYTES / (POINTS * (a_step + b_step) * size_of::<T>())).clamp(2, blocks.max(2));
     let step = ci * co + SKEW;
     let mut points = Scratch::<T>::filled(POINTS * step, T::ZERO);
     let mut a = Scratch::<T>::take(held.min(blocks) * POINTS * a_step);
     let mut b = Scratch::<T>::take(held.min(blocks) * POINTS * b_step);
+    if !co.is_multiple_of(T::PANEL) {
+        // Columns beyond the last are never written again.
+        b.fill(T::ZERO);
+    }
+    let zeros = Scratch::<T>::filled(ci.max(co), T::ZERO);
+    let zeros = &zeros[..];
     for first in (0..blocks).step_by(held) {
         let now = held.min(blocks - first);
         let (a, b) = (&mut a[..now * POINTS * a_step], &mut b[..now * POINTS * b_step]);
@@ -37,29 +44,33 @@ pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut 
                 if tile >= count {
                     // What is missing of the last block counts as zeros.
                     a.chunks_exact_mut(a_step).for_each(|a| a[t * ci..][..ci].fill(T::ZERO));
-                    b.chunks_exact_mut(b_step).for_each(|b| b[t * co..][..co].fill(T::ZERO));
+                    for b in b.chunks_exact_mut(b_step) {
+                        let panels = b.chunks_exact_mut(panel).take(co.div_ceil(T::PANEL));
+                        panels.for_each(|b| b[t * T::PANEL..][..T::PANEL].fill(T::ZERO));
+                    }
                     continue;
                 }
                 let (image, row, column) = tiles.place(tile);
                 let at = (row as isize - g.pad_top as isize, column as isize - g.pad_left as isize);
-                let x = &x[image * from.len()..][..from.len()];
-                input_tile(x, from.block(at, SPAN), &mut a[t * ci..], a_step);
-                let dy = &dy[image * to.len()..][..to.len()];
-                let block = to.block((row as isize, column as isize), TILE);
-                output_adjoint_tile(dy, block, &mut b[t * co..], b_step);
+                let source = &x[image * from.len()..][..from.len()];
+                input_tile(source, zeros, from.block(at, SPAN), &mut a[t * ci..], a_step);
+                let source = &dy[image * to.len()..][..to.len()];
+                let tile_of = to.block((row as isize, column as isize), TILE);
+                output_adjoint_tile(source, zeros, tile_of, &mut b[t * T::PANEL..], (b_step, panel));
+                // The rest of the tile below, which the hardware does not see coming.
+                let (image, row, column) = tiles.place(tile + tiles.across);
+                let corner = (row + SPAN - TILE, column + SPAN - TILE);
+                from.read_soon(x, image, corner, (g.pad_top, g.pad_left));
+                to.read_soon(dy, image, (row, column), (0, 0));
             }
         });
-        let terms = now * TOGETHER;
+        let (a, b) = (&*a, &*b);
         parallel::for_each_chunk(&mut points, step, |k, points| {
-            let mut packed = Scratch::<T>::take(Packed::<T>::len(terms, co));
-            for block in 0..now {
-                let b = MatRef::rows(&b[block * POINTS * b_step + k * b_step..], co);
-                float::pack(b, (TOGETHER, co), (block * TOGETHER, terms), &mut packed);
-            }
+            let right = Packed::in_runs(&b[k * b_step..], (now, POINTS * b_step), (TOGETHER, co));
             let runs = Runs { runs: now, run_step: POINTS * a_step, len: TOGETHER, step: ci };
             let left = Left { a: &a[k * a_step..], count: ci, rows: Rows::every(1), runs };
             let target = Target { rows: Rows::every(co), add: true };
-            float::product(left, &Packed::new(&packed, terms, co), target, points);
+            float::product(left, &right, target, points);
         });
     }
     kernel_adjoint_all(&points, step, dw);

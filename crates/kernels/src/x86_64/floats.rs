@@ -25,7 +25,7 @@ macro_rules! fused {
             unsafe fn run<const R: usize>(
                 a: [*const $t; R],
                 runs: &Runs,
-                mut panel: *const $t,
+                (mut panel, gap): (*const $t, usize),
                 c: [*mut $t; R],
                 columns: usize,
                 add: bool,
@@ -49,6 +49,7 @@ macro_rules! fused {
                             at += runs.step;
                             panel = panel.wrapping_add(PANEL);
                         }
+                        panel = panel.wrapping_add(gap);
                     }
                     for r in 0..R {
                         if columns == PANEL {

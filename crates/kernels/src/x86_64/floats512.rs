@@ -9,7 +9,8 @@ use crate::float::{Left, Packed, Runs, Target, Walk};
 
 /// Columns of consecutive panels, one vector each.
 pub(crate) trait Columns<T>: Copy {
-    /// `c[r] (+)= sum over the terms of a[r] * panels`; the last panel has `columns` columns.
+    /// `c[r] (+)= sum over the terms of a[r] * panels`, where panels skip `gap` elements after each run; the last panel has
+    /// `columns` columns.
     ///
     /// # Safety
     /// From each `a`, the positions of `runs` are readable; from each panel, a vector a term; each `c` is writable for
@@ -17,7 +18,7 @@ pub(crate) trait Columns<T>: Copy {
     unsafe fn run<const R: usize, const P: usize>(
         a: [*const T; R],
         runs: &Runs,
-        panels: [*const T; P],
+        panels: ([*const T; P], usize),
         c: [*mut T; R],
         columns: usize,
         add: bool,
@@ -41,9 +42,9 @@ pub(crate) unsafe fn panels<T: Real>(left: Left<'_, T>, right: &Packed<'_, T>, t
         unsafe {
             if columns > T::PANEL {
                 let pair = [right.panel(panel), right.panel(panel + 1)];
-                rows(&left, pair, &target, c, first, columns.min(2 * T::PANEL) - T::PANEL);
+                rows(&left, (pair, right.gap), &target, c, first, columns.min(2 * T::PANEL) - T::PANEL);
             } else {
-                rows(&left, [right.panel(panel)], &target, c, first, columns);
+                rows(&left, ([right.panel(panel)], right.gap), &target, c, first, columns);
             }
         }
         first += 2 * T::PANEL;
@@ -58,7 +59,7 @@ pub(crate) unsafe fn panels<T: Real>(left: Left<'_, T>, right: &Packed<'_, T>, t
 #[target_feature(enable = "avx512f")]
 unsafe fn rows<T: Real, const P: usize>(
     left: &Left<'_, T>,
-    panels: [*const T; P],
+    panels: ([*const T; P], usize),
     target: &Target,
     c: &mut [T],
     first: usize,
@@ -100,7 +101,7 @@ macro_rules! wide {
             unsafe fn run<const R: usize, const P: usize>(
                 a: [*const $t; R],
                 runs: &Runs,
-                mut panels: [*const $t; P],
+                (mut panels, gap): ([*const $t; P], usize),
                 c: [*mut $t; R],
                 columns: usize,
                 add: bool,
@@ -124,6 +125,7 @@ macro_rules! wide {
                             at += runs.step;
                             panels = panels.map(|panel| panel.wrapping_add(PANEL));
                         }
+                        panels = panels.map(|panel| panel.wrapping_add(gap));
                     }
                     for r in 0..R {
                         for p in 0..P {

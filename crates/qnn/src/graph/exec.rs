@@ -1,7 +1,7 @@
 //! Runs a planned graph: buffers are allocated once, then every run reuses them.
 
 use kernels::parallel::for_each_part;
-use kernels::{channel, conv2d, depthwise, pool};
+use kernels::{Buffer, channel, conv2d, depthwise, pool};
 use qtensor::stream::{self, Purpose};
 use qtensor::{Codes, Phase, Quantized, Scratch};
 
@@ -35,7 +35,7 @@ pub struct Executor<T: Element> {
     graph: Graph,
     plan: Plan,
     phase: Phase,
-    slots: Vec<Vec<T>>,
+    slots: Vec<Buffer<T>>,
     /// The integer form of convolution nodes that have one (`f32` only).
     integer: Vec<Option<IntegerConv>>,
     /// Codes of the kernels those read.
@@ -52,7 +52,7 @@ impl<T: Element> Executor<T> {
     /// `freeze` computes what depends on parameters alone only in [`Self::prepare`].
     pub fn new(graph: Graph, stages: &[&[NodeId]], phase: Phase, freeze: bool) -> Self {
         let plan = Plan::new(&graph, stages, freeze);
-        let slots = plan.slot_len.iter().map(|&n| vec![T::ZERO; n]).collect();
+        let slots = plan.slot_len.iter().map(|&n| Buffer::zeros(n)).collect();
         let mut integer: Vec<Option<IntegerConv>> = (0..graph.nodes.len()).map(|_| None).collect();
         if T::f32s(&[]).is_some() {
             let nodes = plan.steps.iter().filter_map(|s| match s {
@@ -172,7 +172,7 @@ impl<T: Element> Executor<T> {
         let (graph, plan) = (&self.graph, &self.plan);
         let group = &plan.groups[number];
         let slot = |id: NodeId| plan.slot[id.index()].expect("stored nodes have slots");
-        let mut buffers: [Vec<T>; OUTPUTS] = [const { Vec::new() }; OUTPUTS];
+        let mut buffers: [Buffer<T>; OUTPUTS] = Default::default();
         for (buffer, id) in buffers.iter_mut().zip(&group.outputs) {
             *buffer = std::mem::take(&mut self.slots[slot(*id)]);
         }
@@ -343,7 +343,7 @@ impl<T: Element> Executor<T> {
 struct Values<'a, T, L> {
     graph: &'a Graph,
     plan: &'a Plan,
-    slots: &'a [Vec<T>],
+    slots: &'a [Buffer<T>],
     leaves: &'a L,
 }
 

@@ -21,6 +21,16 @@ pub(super) fn run_part<'a, T: Element>(
     part.sums.fill(0.0);
     for start in (first..last).step_by(group.piece) {
         let units = group.piece.min(last - start);
+        // The next piece's operands, of which the hardware sees too little to guess them.
+        let soon = start + units..(start + units + group.piece).min(last);
+        for instruction in &group.instructions {
+            for from in &instruction.from {
+                if let From::Cut(id) = *from {
+                    let unit = graph.nodes[id.index()].len() / group.units;
+                    elementwise::read_soon(&value(id)[soon.start * unit..soon.end * unit]);
+                }
+            }
+        }
         for instruction in &group.instructions {
             let node = &graph.nodes[instruction.node.index()];
             let own = node.len() / group.units * units;
@@ -166,14 +176,7 @@ fn activation_grad<T: Element>(f: &Nonlinearity, order: u32, x: &[T], g: &[T], o
     match f {
         Nonlinearity::Relu if order == 1 => elementwise::relu_grad(x, g, out),
         Nonlinearity::Relu => out.fill(T::ZERO),
-        Nonlinearity::Quantizer(q) if order == 1 => {
-            let mut slopes = [T::ZERO; 512];
-            for ((x, g), out) in x.chunks(512).zip(g.chunks(512)).zip(out.chunks_mut(512)) {
-                let slopes = &mut slopes[..out.len()];
-                q.slopes(x, slopes);
-                elementwise::multiply(g, slopes, out);
-            }
-        }
+        Nonlinearity::Quantizer(q) if order == 1 => q.slopes_times(x, g, out),
         Nonlinearity::Quantizer(q) => {
             let operands = x.iter().zip(g);
             out.iter_mut().zip(operands).for_each(|(o, (&x, &g))| *o = g * q.surrogate(x, order));

@@ -4,7 +4,7 @@
 //! or a network input declared to be codes) and its kernel comes from a quantizer with codes of at most 8 bits. Its value
 //! is then `f32(accumulator) * (kernel scale * step)`, in training, in inference and, up to the integer epilogue, deployed.
 
-use kernels::dispatch::Kernel;
+use kernels::dispatch::{Kernel, vectorized};
 use kernels::epilogue::{Accumulators, Epilogue, Scale};
 use kernels::int8::{self, Panel16};
 use kernels::ternary;
@@ -118,10 +118,12 @@ impl IntegerConv {
         }
         let (inverse, zero) = (1.0 / self.grid.step, f32::from(self.grid.zero_point));
         pieces(&mut self.codes, |at, codes| {
-            for (code, &x) in codes.iter_mut().zip(&x[at..]) {
-                // Adding 1.5 * 2^23 leaves the rounded code in the low mantissa bits; this vectorises, `as u8` does not.
-                *code = ((x * inverse + zero).clamp(0.0, 255.0) + 12_582_912.0).to_bits() as u8;
-            }
+            vectorized(|| {
+                for (code, &x) in codes.iter_mut().zip(&x[at..]) {
+                    // Adding 1.5 * 2^23 leaves the rounded code in the low mantissa bits; this vectorises, `as u8` does not.
+                    *code = ((x * inverse + zero).clamp(0.0, 255.0) + 12_582_912.0).to_bits() as u8;
+                }
+            });
         });
         if self.grid.zero_point == 0 {
             let epilogue = Scale { scale: &self.scale, bias: &self.zeros };

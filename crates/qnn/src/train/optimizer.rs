@@ -1,5 +1,6 @@
 //! Optimizers and learning-rate schedules (Keras' formulas and defaults).
 
+use kernels::dispatch::vectorized;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -184,11 +185,13 @@ impl Step<'_> {
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
                 let decay = decay(weight_decay);
                 values.for_each(|((w, g), m)| {
-                    for ((w, &g), m) in w.iter_mut().zip(g).zip(m) {
-                        let g = g * scale + decay * *w;
-                        *m = momentum * *m - rate * g;
-                        *w = bound(if nesterov { *w + momentum * *m - rate * g } else { *w + *m });
-                    }
+                    vectorized(|| {
+                        for ((w, &g), m) in w.iter_mut().zip(g).zip(m) {
+                            let g = g * scale + decay * *w;
+                            *m = momentum * *m - rate * g;
+                            *w = bound(if nesterov { *w + momentum * *m - rate * g } else { *w + *m });
+                        }
+                    });
                 });
             }
             Optimizer::Adam { beta1, beta2, weight_decay } => {
@@ -197,12 +200,14 @@ impl Step<'_> {
                 let step = (f64::from(rate) * correction) as f32;
                 let shrink = rate * decay(weight_decay);
                 values.zip(second.par_chunks_mut(PIECE)).for_each(|(((w, g), m), v)| {
-                    for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
-                        let g = g * scale;
-                        *m += (1.0 - beta1) * (g - *m);
-                        *v += (1.0 - beta2) * (g * g - *v);
-                        *w = bound(*w - shrink * *w - step * *m / (v.sqrt() + ADAM_EPSILON));
-                    }
+                    vectorized(|| {
+                        for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
+                            let g = g * scale;
+                            *m += (1.0 - beta1) * (g - *m);
+                            *v += (1.0 - beta2) * (g * g - *v);
+                            *w = bound(*w - shrink * *w - step * *m / (v.sqrt() + ADAM_EPSILON));
+                        }
+                    });
                 });
             }
         }
