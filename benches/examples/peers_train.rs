@@ -52,8 +52,8 @@ fn model(quantizers: &Quantizers) -> Model {
     Model::new(net, 1).expect("a model")
 }
 
-/// Milliseconds of a step of stochastic gradient descent with momentum and weight decay.
-fn step(twin: Twin, penalised: bool) -> Sampler {
+/// A step of stochastic gradient descent with momentum and weight decay.
+fn training(twin: Twin, penalised: bool) -> impl FnMut() {
     let config = TrainConfig {
         batch: BATCH,
         epochs: u32::MAX,
@@ -70,9 +70,42 @@ fn step(twin: Twin, penalised: bool) -> Sampler {
     let penalties: Vec<Box<dyn Penalty>> = if penalised { vec![Box::new(InputJacobian)] } else { Vec::new() };
     let mut trainer = Trainer::new(model(&twin.quantizers()), config, penalties).expect("a trainer");
     let noise = Noise(benches::floats(BATCH * IMAGE.iter().product::<usize>()));
-    milliseconds(move || {
-        trainer.train_epoch(&noise, &mut |_, _| {}).expect("finite losses");
+    move || trainer.train_epoch(&noise, &mut |_, _| {}).map(drop).expect("finite losses")
+}
+
+/// Milliseconds of such a step.
+fn step(twin: Twin, penalised: bool) -> Sampler {
+    milliseconds(training(twin, penalised))
+}
+
+/// A line of this process' status in KiB, where the system tells.
+fn status(field: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// By how many MiB training makes a process of its own grow at most.
+fn memory(penalised: bool) -> Sampler {
+    let mut grown = None;
+    Box::new(move || {
+        *grown.get_or_insert_with(|| {
+            let program = std::env::current_exe().expect("this program");
+            let output = std::process::Command::new(program)
+                .args(["--grow", if penalised { "penalised" } else { "plain" }])
+                .output()
+                .expect("this program starts again");
+            String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(f64::NAN)
+        })
     })
+}
+
+/// What [`memory`] starts.
+fn grow(penalised: bool) {
+    let before = status("VmRSS:");
+    let mut step = training(Twin::Float, penalised);
+    (0..3).for_each(|_| step());
+    println!("{}", (status("VmHWM:") - before) / 1024.0);
 }
 
 /// Milliseconds of the integer program on `n` images of codes.
@@ -88,6 +121,11 @@ fn inference(n: usize, activations: &str) -> Sampler {
 }
 
 fn main() -> std::io::Result<()> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--grow").skip(1);
+    if let Some(what) = arguments.next() {
+        grow(what == "penalised");
+        return Ok(());
+    }
     let mut works = vec![
         Work::new("training step, float", "ms", "training step", || step(Twin::Float, false)),
         Work::new("training step, STQ and 8-bit activations", "ms", "training step", || {
@@ -96,6 +134,13 @@ fn main() -> std::io::Result<()> {
         Work::new("training step with input JR, float", "ms", "training step with input JR", || {
             step(Twin::Float, true)
         }),
+        Work::new("memory of a training step, float", "MiB", "memory of a training step", || memory(false)),
+        Work::new(
+            "memory of a training step with input JR, float",
+            "MiB",
+            "memory of a training step with input JR",
+            || memory(true),
+        ),
     ];
     for n in [1, 64] {
         for (bits, activations) in [(8, "quantized_relu(8, 2)"), (2, "quantized_relu(2, 2)")] {

@@ -57,8 +57,25 @@ class Subject:
         return call
 
 
-def works(layout):
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+def steps(layout, penalised):
+    subject = Subject(LAYOUTS[layout])
+    for _ in range(3):
+        subject.penalised_step() if penalised else subject.step()
+
+
+if (grow := worker.asked_to_grow()) is not None:
+    worker.grown(lambda: steps(grow[0], "penalised" in grow))
+    raise SystemExit
+
+
+def works(name):
+    layout = LAYOUTS[name]
     return {
+        "memory of a training step": lambda: worker.mebibytes(name),
+        "memory of a training step with input JR": lambda: worker.mebibytes(name, "penalised"),
         "training step": lambda: worker.milliseconds(Subject(layout).step),
         "training step with input JR": lambda: worker.milliseconds(Subject(layout).penalised_step),
         "inference of 1": lambda: worker.milliseconds(Subject(layout).inference(1)),
@@ -66,8 +83,7 @@ def works(layout):
     }
 
 
-name = f"PyTorch f32, {torch.backends.cpu.get_cpu_capability()}"
+capability = torch.backends.cpu.get_cpu_capability()
 worker.serve([
-    worker.Peer(f"{name}, NCHW", torch.__version__, "ms", works(torch.contiguous_format)),
-    worker.Peer(f"{name}, channels last", torch.__version__, "ms", works(torch.channels_last)),
+    worker.Peer(f"PyTorch f32, {capability}, {layout}", torch.__version__, "ms", works(layout)) for layout in LAYOUTS
 ])

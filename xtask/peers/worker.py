@@ -5,6 +5,7 @@ A script makes a list of peers and calls `serve`. See xtask/src/peers/worker.rs 
 
 import json
 import os
+import subprocess
 import sys
 import time
 
@@ -49,6 +50,37 @@ def _sampler(call, value):
     return sample
 
 
+def mebibytes(*arguments):
+    """A sampler: by how many MiB a process of this script, given `arguments`, says it grew (see `grown`)."""
+
+    def sample():
+        if not grown_by:
+            command = [sys.executable, sys.argv[0], "--threads", str(threads()), "--grow", *arguments]
+            grown_by.append(float(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+        return grown_by[0]
+
+    # One process tells all there is to know.
+    grown_by = []
+    return sample
+
+
+def asked_to_grow():
+    """The arguments after `--grow`, if this process was started by `mebibytes`."""
+    return sys.argv[sys.argv.index("--grow") + 1 :] if "--grow" in sys.argv else None
+
+
+def grown(call):
+    """Prints by how many MiB `call` makes this process grow at most."""
+
+    def status(field):
+        with open("/proc/self/status") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+    before = status("VmRSS:")
+    call()
+    print((status("VmHWM:") - before) / 1024, file=_out, flush=True)
+
+
 class Peer:
     """An implementation: `works` maps a work's name to a function that prepares it and returns a sampler."""
 
@@ -70,7 +102,8 @@ def _say(line):
 def serve(peers):
     """Answers requests until standard input ends."""
     for peer in peers:
-        works = [{"work": work, "unit": peer.unit} for work in peer.works]
+        unit = lambda work: "MiB" if "memory" in work else peer.unit
+        works = [{"work": work, "unit": unit(work)} for work in peer.works]
         _say({"peer": peer.name, "version": peer.version, "works": works, "ours": peer.ours})
     _say({"ready": True})
     by_name = {peer.name: peer for peer in peers}

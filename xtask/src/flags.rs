@@ -67,7 +67,7 @@ pub(crate) fn ci(args: Vec<OsString>, steps: &[&str]) -> Result<Parsed<Ci>, Usag
 
 /// Parses the options of `peers`; group names must be among `groups`.
 pub(crate) fn peers(args: Vec<OsString>, groups: &[&str]) -> Result<Parsed<peers::Flags>, UsageError> {
-    let mut flags = peers::Flags { threads: 1, rounds: 9, ..Default::default() };
+    let mut flags = peers::Flags { rounds: 9, ..Default::default() };
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
@@ -79,7 +79,7 @@ pub(crate) fn peers(args: Vec<OsString>, groups: &[&str]) -> Result<Parsed<peers
                 flags.only.push(group);
             }
             Long("work") => flags.works.push(parser.value()?.string()?),
-            Long("threads") => flags.threads = positive(parser.value()?.parse()?, "threads")?,
+            Long("threads") => flags.threads.push(positive(parser.value()?.parse()?, "threads")?),
             Long("rounds") => flags.rounds = positive(parser.value()?.parse()?, "rounds")?,
             Long("json") => flags.json = Some(parser.value()?.into()),
             Short('h') | Long("help") => return Ok(Parsed::Help),
@@ -133,7 +133,7 @@ mod tests {
                 .map_err(|e| e.to_string())
         };
         let Ok(Parsed::Run(flags)) = parse("--only train --threads=2 --json f") else { panic!("parses") };
-        assert_eq!((flags.threads, flags.rounds, flags.json), (2, 9, Some("f".into())));
+        assert_eq!((flags.threads, flags.rounds, flags.json), (vec![2], 9, Some("f".into())));
         assert_eq!(flags.only, ["train"]);
         assert_eq!(parse("--only all"), Err(r#"no group "all"; there are kernels, train"#.into()));
         assert_eq!(parse("--threads 0"), Err("--threads must be at least 1".into()));

@@ -23,8 +23,8 @@ use crate::flags::{self, Parsed};
 pub(crate) struct Flags {
     /// Groups to run; empty means all.
     pub(crate) only: Vec<String>,
-    /// Threads that ours and theirs may use.
-    pub(crate) threads: usize,
+    /// Threads that ours and theirs may use; each number is a run of its own. Empty means one thread.
+    pub(crate) threads: Vec<usize>,
     /// Samples of each participant.
     pub(crate) rounds: usize,
     /// Works to run: those whose name contains one of these; empty means all.
@@ -34,7 +34,7 @@ pub(crate) struct Flags {
 }
 
 const HELP: &str = "\
-Usage: cargo xtask peers [--only GROUP]… [--work TEXT]… [--threads N] [--rounds N] [--json FILE]
+Usage: cargo xtask peers [--only GROUP]… [--work TEXT]… [--threads N]… [--rounds N] [--json FILE]
 
 Times peers interleaved with ours in one run, and prints a Markdown table of medians. Ratios above 1 say that ours is faster.
 Python peers run in a virtual environment with pinned versions, made in the target directory; without Python or a package
@@ -42,7 +42,7 @@ index they are left out, and the end of the output says so.
 
   --only GROUP  run only this group of works; may be repeated (see the list below)
   --work TEXT   run only works whose name contains TEXT; may be repeated
-  --threads N   threads for ours and for theirs [1]
+  --threads N   threads for ours and for theirs [1]; may be repeated
   --rounds N    samples of each participant, of which medians are taken [9]
   --json FILE   write the rows as a JSON array: group, work, peer, version, threads, ours, theirs, unit, ratio, spread
 
@@ -65,11 +65,14 @@ pub(crate) fn run(args: Vec<OsString>) -> Result<ExitCode> {
     let (mut rows, mut missing) = (Vec::new(), Vec::new());
     for group in groups::GROUPS {
         if flags.only.is_empty() || flags.only.iter().any(|name| name == group.name) {
-            run::group(group, &flags, &mut rows, &mut missing)?;
-            // Written after each group, so that an interruption loses one group at most.
-            if let Some(path) = &flags.json {
-                let text = serde_json::to_string_pretty(&table::json(&rows))? + "\n";
-                std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            let threads = if flags.threads.is_empty() { &[1][..] } else { &flags.threads };
+            for &threads in threads {
+                run::group(group, &flags, threads, &mut rows, &mut missing)?;
+                // Written after each group, so that an interruption loses one group at most.
+                if let Some(path) = &flags.json {
+                    let text = serde_json::to_string_pretty(&table::json(&rows))? + "\n";
+                    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+                }
             }
         }
     }

@@ -14,26 +14,31 @@ use crate::workspace;
 pub(super) fn group(
     group: &Group,
     flags: &Flags,
+    threads: usize,
     rows: &mut Vec<Row>,
     missing: &mut Vec<String>,
 ) -> Result<()> {
     let ours = crate::forward::build_example("benches", group.ours)?;
     let mut command = Command::new(&ours);
     command.current_dir(workspace::root());
-    let mut workers =
-        vec![Worker::start(command, flags.threads).with_context(|| ours.display().to_string())?];
-    match venv::python(group) {
-        Ok(python) => {
-            for script in group.scripts {
-                let mut command = Command::new(&python);
-                command.arg(workspace::root().join("xtask/peers").join(script));
-                match Worker::start(command, flags.threads) {
-                    Ok(worker) => workers.push(worker),
-                    Err(error) => missing.push(format!("{}: {script}: {error:#}", group.name)),
-                }
+    let mut workers = vec![Worker::start(command, threads).with_context(|| ours.display().to_string())?];
+    for peers in group.peers {
+        let python = match venv::python(peers.requirements) {
+            Ok(python) => python,
+            Err(error) => {
+                let scripts = peers.scripts.join(", ");
+                missing.push(format!("{}: {scripts}: {error:#}", group.name));
+                continue;
+            }
+        };
+        for script in peers.scripts {
+            let mut command = Command::new(&python);
+            command.arg(workspace::root().join("xtask/peers").join(script));
+            match Worker::start(command, threads) {
+                Ok(worker) => workers.push(worker),
+                Err(error) => missing.push(format!("{}: {script}: {error:#}", group.name)),
             }
         }
-        Err(error) => missing.push(format!("{}: no Python peer ran: {error:#}", group.name)),
     }
     let own = workers[0].peers.first().context("our program hosts no peer")?.clone();
     let wanted =
@@ -80,7 +85,7 @@ pub(super) fn group(
         for (work, ours) in mine.iter().zip(&samples) {
             for (_, peer, theirs) in &theirs {
                 if peer.ours.is_empty() || peer.ours.iter().any(|end| work.name.ends_with(end.as_str())) {
-                    rows.push(Row::new(group.name, work, peer, flags.threads, ours, theirs));
+                    rows.push(Row::new(group.name, work, peer, threads, ours, theirs));
                 }
             }
         }

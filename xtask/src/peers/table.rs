@@ -77,12 +77,13 @@ pub(super) fn json(rows: &[Row]) -> Value {
 /// The rows as tables, one a group, with the machine above and what is missing below.
 pub(super) fn markdown(rows: &[Row], missing: &[String]) -> String {
     let mut text = format!("Measured on {}.\n", machine());
-    let mut group = "";
+    let mut group = ("", 0);
     for row in rows {
-        if row.group != group {
-            group = &row.group;
+        if (row.group.as_str(), row.threads) != group {
+            group = (&row.group, row.threads);
             text += &format!(
-                "\n### {group}, {} thread{}\n\n| work | peer | ours | theirs | unit | ratio | spread |\n|---|---|---|---|---|---|---|\n",
+                "\n### {}, {} thread{}\n\n| work | peer | ours | theirs | unit | ratio | spread |\n|---|---|---|---|---|---|---|\n",
+                row.group,
                 row.threads,
                 if row.threads == 1 { "" } else { "s" },
             );

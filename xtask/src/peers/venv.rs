@@ -1,18 +1,18 @@
-//! A Python virtual environment per group, with pinned packages, in the target directory.
+//! A Python virtual environment per list of pinned packages, in the target directory.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::groups::Group;
 use crate::workspace;
 
-/// The group's Python, made if it is not there or if its pins have changed.
-pub(super) fn python(group: &Group) -> Result<PathBuf> {
-    let pins = workspace::root().join("xtask/peers").join(group.requirements);
+/// The Python with the packages of a file in `xtask/peers`, made if it is not there or if its pins have changed.
+pub(super) fn python(requirements: &str) -> Result<PathBuf> {
+    let pins = workspace::root().join("xtask/peers").join(requirements);
     let wanted = std::fs::read_to_string(&pins).with_context(|| format!("cannot read {}", pins.display()))?;
-    let directory = workspace::target_directory()?.join("peers").join(group.name);
+    let name = requirements.trim_end_matches(".txt");
+    let directory = workspace::target_directory()?.join("peers").join(name);
     let python = directory.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     let stamp = directory.join("pins.txt");
     if python.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
@@ -24,7 +24,7 @@ pub(super) fn python(group: &Group) -> Result<PathBuf> {
     }
     let system =
         system_python().context("no python3 on this machine (python3 with its venv module is needed)")?;
-    eprintln!("xtask: making a Python environment for `{}`", group.name);
+    eprintln!("xtask: making a Python environment of {requirements}");
     must(Command::new(system).args(["-m", "venv"]).arg(&directory), "cannot make a virtual environment")?;
     let mut install = Command::new(&python);
     install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
