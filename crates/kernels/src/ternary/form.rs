@@ -22,7 +22,7 @@ pub enum Form {
 
 /// Positions below which a look-up form has too few to fill its vectors.
 const LEAST_POSITIONS: usize = 24;
-/// Codes per output, for each of their bits, below which packing them into planes costs more than counting gains.
+/// Codes per output below which packing them into planes costs more than counting gains.
 const LEAST_COUNTED: usize = 64;
 /// Trits of a weight from which on fetching bytes costs more than unpacking bits.
 const LARGE_WEIGHT: usize = 1 << 18;
@@ -34,7 +34,7 @@ impl Form {
     /// The form for codes of `bits` bits, `m` positions (rows, or pixels of an output image), `n` outputs and `k`
     /// codes per output, unless `TERNION_FORM` names another that can take them:
     ///
-    /// 1. with AVX-512, codes of 1 bit and at least 64 per output, or of 2 bits and at least 128: [`Form::Signs`];
+    /// 1. with AVX-512, codes of 1 or 2 bits and at least 64 per output: [`Form::Signs`];
     /// 2. one position and at least 2^18 trits: [`Form::Packed2`], because fetching weights is what takes time;
     /// 3. without AVX-512, at least 24 positions, at least 4 outputs and codes per output, and a `k` whose sums fit 16
     ///    bits: [`Form::Lut1`] for 1 bit (`k` up to 32767), [`Form::Lut2`] for 2 bits (up to 10922);
@@ -42,9 +42,9 @@ impl Form {
     ///
     /// All forms give the same accumulators. What AVX-512 does, in multiply-accumulates a cycle of one Zen 5 core, on 3x3
     /// convolutions of 32, 64 and 128 channels to as many, requantised: [`Form::Panel8`] 109, 117 and 122; [`Form::Signs`]
-    /// 179, 211 and 240 for 2 bits, 293, 366 and 434 for 1. Look-ups of as wide vectors reached 96, 122 and 107, and 146,
+    /// 192, 222 and 245 for 2 bits, 310, 383 and 452 for 1. Look-ups of as wide vectors reached 96, 122 and 107, and 146,
     /// 203 and 195, and so have no loops there. On products with 64 codes an output, [`Form::Panel8`] did 116, and
-    /// [`Form::Signs`] 107 and 147.
+    /// [`Form::Signs`] 128 and 172.
     pub fn choose(bits: u32, m: usize, n: usize, k: usize) -> Self {
         match crate::dispatch::forced_form() {
             Some(form) if form.takes(bits, k) => form,
@@ -60,7 +60,7 @@ impl Form {
     fn rule(counts_bits: bool, bits: u32, m: usize, n: usize, k: usize) -> Self {
         let look_up =
             |form: Self| !counts_bits && m >= LEAST_POSITIONS && n >= 4 && k >= 4 && form.takes(bits, k);
-        if counts_bits && k >= LEAST_COUNTED * bits as usize && Self::Signs.takes(bits, k) {
+        if counts_bits && k >= LEAST_COUNTED && Self::Signs.takes(bits, k) {
             Self::Signs
         } else if m == 1 && k.saturating_mul(n) >= LARGE_WEIGHT && Self::Packed2.takes(bits, k) {
             Self::Packed2
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(rule(2, 1024, 32, 288), Form::Signs);
         assert_eq!(rule(1, 1, 10, 64), Form::Signs);
         assert_eq!(rule(1, 1024, 32, 63), Form::Panel8);
-        assert_eq!(rule(2, 1024, 32, 127), Form::Panel8);
+        assert_eq!(rule(2, 1024, 32, 64), Form::Signs);
         assert_eq!(rule(2, 1, 4096, 4096), Form::Signs);
         assert_eq!(rule(8, 1, 4096, 4096), Form::Packed2);
     }
