@@ -2,8 +2,10 @@
 
 use crate::DeployError;
 use crate::arena;
-use crate::epilogue::{Affine, IntegerEpilogue};
+use crate::epilogue::{Affine, CodeGrid, IntegerEpilogue};
+use crate::export::tile::{Orientation, Tiling, Triples, short_lines};
 use crate::program::{Branch, Element, Epilogue, Linear, Program, StepOp, Weights, Window};
+use crate::prove::{FixedSum, Short};
 use crate::rt::{self, HEADER_BYTES, Image, MAGIC, VERSION};
 
 /// The image of a program; its layout is described in `rt/format.rs` and `rt/record.rs`.
@@ -84,21 +86,52 @@ impl Writer {
     fn step(&mut self, program: &Program, op: &StepOp) -> Result<(), DeployError> {
         match op {
             StepOp::Compute { branches, epilogue, grid, output } => {
-                let float = matches!(epilogue, Epilogue::Float);
+                let tiling = Tiling::of(branches);
+                let short = match epilogue {
+                    Epilogue::Integer(channels)
+                        if Triples::of_runtime(&branches[0], tiling, &program.tensors[branches[0].input])
+                            .is_some() =>
+                    {
+                        short_lines(program, branches, channels, *grid)?
+                    }
+                    _ => None,
+                };
+                let sums = match epilogue {
+                    Epilogue::Float => fixed_sums(program, branches, *grid)?,
+                    Epilogue::Integer(_) => None,
+                };
+                let form = match (epilogue, &short, &sums) {
+                    (Epilogue::Integer(_), Some(_), _) => 2,
+                    (Epilogue::Integer(_), None, _) => 0,
+                    (Epilogue::Float, _, Some(_)) => 3,
+                    (Epilogue::Float, _, None) => 1,
+                };
                 self.records.extend([
                     rt::kind::CODES,
                     branches.len() as u8,
-                    u8::from(float),
+                    form,
                     grid.shift as u8,
                     grid.max,
                 ]);
                 self.tensor(*output)?;
-                if let Epilogue::Integer(channels) = epilogue {
-                    let table = self.integer(channels);
+                let table = match (epilogue, short, sums) {
+                    (Epilogue::Integer(_), Some(lines), _) => Some(self.short(&lines)),
+                    (Epilogue::Integer(channels), None, _) => Some(self.integer(channels)),
+                    (Epilogue::Float, _, Some(sums)) => Some(self.fixed(&sums)),
+                    (Epilogue::Float, _, None) => None,
+                };
+                if let Some(table) = table {
                     self.pointer(table);
                 }
                 for branch in branches {
-                    self.branch(program, branch, float)?;
+                    let tensor = &program.tensors[branch.input];
+                    // Only short lines take a zero point into account.
+                    let tiles = if form == 2 || tensor.zero_point == 0 {
+                        Triples::of_runtime(branch, tiling, tensor).map(|t| (tiling, t))
+                    } else {
+                        None
+                    };
+                    self.branch(program, branch, form & 1 == 1, tiles)?;
                 }
             }
             StepOp::MaxPool { window, input, output } | StepOp::SumPool { window, input, output } => {
@@ -110,23 +143,43 @@ impl Writer {
             }
             StepOp::Logits { branch } => {
                 self.records.push(rt::kind::LOGITS);
-                self.branch(program, branch, true)?;
+                self.branch(program, branch, true, None)?;
             }
         }
         Ok(())
     }
 
-    fn branch(&mut self, program: &Program, branch: &Branch, float: bool) -> Result<(), DeployError> {
+    fn branch(
+        &mut self,
+        program: &Program,
+        branch: &Branch,
+        float: bool,
+        tiles: Option<(Tiling, Triples)>,
+    ) -> Result<(), DeployError> {
         let tensor = &program.tensors[branch.input];
         let (kind, format) = match &branch.linear {
             Linear::Codes { .. } => (0, 0),
+            Linear::Conv2d { .. } if tiles.is_some() => (1, 2),
             Linear::Conv2d { weights, .. } => (1, u8::from(matches!(weights, Weights::Int8(_)))),
             Linear::Depthwise { weights, .. } => (2, u8::from(matches!(weights, Weights::Int8(_)))),
         };
         self.records.extend([kind, u8::from(tensor.element == Element::U16), tensor.zero_point, format]);
         self.tensor(branch.input)?;
         self.window(branch.linear.window())?;
-        if let Some(weights) = branch.linear.weights() {
+        if let Some((tiling, triples)) = tiles {
+            let orientation = match tiling.orientation {
+                Orientation::Plain => 0,
+                Orientation::Swapped => 1,
+                Orientation::Flat => 2,
+            };
+            let [chunk, flush] = [triples.chunk, triples.flush].map(|n| size("a chunk", n));
+            self.records.extend([u8::from(tiling.lane_y == 1) + 2 * orientation, chunk? as u8]);
+            let flush = u16::try_from(flush?).map_err(|_| DeployError::TooLarge { what: "a convolution" })?;
+            self.records.extend(flush.to_le_bytes());
+            let at = self.data.len();
+            self.data.extend(triples.weights.iter().flat_map(|w| w.to_le_bytes()));
+            self.pointer(at);
+        } else if let Some(weights) = branch.linear.weights() {
             let at = self.data.len();
             for c in 0..branch.linear.window().out_c {
                 let row: Vec<i8> = branch.linear.channel(c).collect();
@@ -152,6 +205,25 @@ impl Writer {
             self.pointer(at);
         }
         Ok(())
+    }
+
+    /// Writes the table of short lines; returns its place.
+    fn short(&mut self, lines: &[Short]) -> usize {
+        let at = self.data.len();
+        self.data.extend(lines.iter().flat_map(|l| [l.multiplier, l.offset]).flat_map(i32::to_le_bytes));
+        self.data.extend(lines.iter().map(|l| l.shift));
+        at
+    }
+
+    /// Writes the table of fixed-point residual sums; returns its place.
+    fn fixed(&mut self, sums: &[FixedSum]) -> usize {
+        let at = self.data.len();
+        for sum in sums {
+            self.data.extend(sum.offset.to_le_bytes());
+            self.data.extend(sum.slopes.into_iter().flat_map(i32::to_le_bytes));
+            self.data.extend(sum.margin.to_le_bytes());
+        }
+        at
     }
 
     /// Writes the table of integer epilogues and the thresholds it points to; returns its place.
@@ -214,6 +286,18 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// The fixed-point shortcuts of a residual sum, if any channel has one.
+pub(crate) fn fixed_sums(
+    program: &Program,
+    branches: &[Branch],
+    grid: CodeGrid,
+) -> Result<Option<Vec<FixedSum>>, DeployError> {
+    let channels = 0..branches[0].linear.window().out_c;
+    let sums = channels.map(|c| FixedSum::of(branches, &program.tensors, grid, c));
+    let sums = sums.collect::<Result<Vec<_>, _>>()?;
+    Ok(sums.iter().any(|s| *s != FixedSum::NEVER).then_some(sums))
 }
 
 /// Bytes of a channel's epilogue outside the table.

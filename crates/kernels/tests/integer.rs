@@ -38,6 +38,11 @@ fn every_epilogue(n: usize, acc: &[i32], op: &dyn Op) -> Result<(), TestCaseErro
     let (bias, multiplier, shifts) = requantization(n, 9);
     let range = (3, 250);
     let requantize = Requantize::new(&bias, &multiplier, &shifts, 17, range).expect("parameters");
+    // Lines fall as well as rise, and their intercepts are no multiples of the slope.
+    let falling: Vec<i32> =
+        multiplier.iter().zip(&bias).map(|(&m, &b)| if b & 1 == 0 { m } else { -m }).collect();
+    let offset: Vec<i64> = bits(10).take(n).map(|b| (b as i64) >> 4).collect();
+    let lines = Requantize::lines(&falling, &offset, &shifts, 200).expect("parameters");
     for kernel in kernels() {
         let mut got = vec![i32::MIN; acc.len()];
         op.accumulators(kernel, &mut got);
@@ -55,6 +60,13 @@ fn every_epilogue(n: usize, acc: &[i32], op: &dyn Op) -> Result<(), TestCaseErro
         for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
             let (b, m, s) = (bias[i % n], multiplier[i % n], shifts[i % n]);
             prop_assert_eq!(got, reference::integer::requantize(acc, b, m, s, 17, range));
+        }
+
+        let mut got = vec![0; acc.len()];
+        op.requantize(kernel, &lines, &mut got);
+        for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
+            let line = i128::from(acc) * i128::from(falling[i % n]) + i128::from(offset[i % n]);
+            prop_assert_eq!(i128::from(got), (line >> shifts[i % n]).clamp(0, 200));
         }
     }
     Ok(())

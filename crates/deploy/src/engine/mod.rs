@@ -1,5 +1,6 @@
 //! The host engine: the integer program on the SIMD kernels, batched, on all threads.
 
+mod residual;
 mod step;
 
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +30,8 @@ struct Workspace {
     codes: Vec<Vec<u8>>,
     sums: Vec<Vec<u16>>,
     accumulators: [Vec<i32>; 2],
+    /// Memory for residual sums.
+    reals: Vec<f32>,
 }
 
 impl Engine {
@@ -124,25 +127,29 @@ impl Engine {
         let (len, classes) = (self.program.input_len(), self.program.classes);
         length("input", n.saturating_mul(len), codes.len())?;
         length("logits", n.saturating_mul(classes), out.len())?;
-        codes.par_chunks(SAMPLES * len).zip(out.par_chunks_mut(SAMPLES * classes)).try_for_each(
-            |(codes, out)| {
-                let pooled = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut workspace = pooled.unwrap_or_else(|| Workspace::new(&self.program));
-                let mut logits = [0; 64];
-                let mut large = Vec::new();
-                let logits = if out.len() <= logits.len() {
-                    &mut logits[..out.len()]
-                } else {
-                    large.resize(out.len(), 0);
-                    &mut large[..]
-                };
-                let result = self.samples(&mut workspace, codes, codes.len() / len, logits);
-                self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
-                result?;
-                finish(logits, out);
-                Ok(())
-            },
-        )
+        let task = |codes: &[u8], out: &mut [T]| {
+            let pooled = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut workspace = pooled.unwrap_or_else(|| Workspace::new(&self.program));
+            let mut logits = [0; 64];
+            let mut large = Vec::new();
+            let logits = if out.len() <= logits.len() {
+                &mut logits[..out.len()]
+            } else {
+                large.resize(out.len(), 0);
+                &mut large[..]
+            };
+            let result = self.samples(&mut workspace, codes, codes.len() / len, logits);
+            self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+            result?;
+            finish(logits, out);
+            Ok(())
+        };
+        // One task is not worth waking a thread for; the kernels share out its steps where those are large.
+        if n <= SAMPLES {
+            return if n == 0 { Ok(()) } else { task(codes, out) };
+        }
+        let tasks = codes.par_chunks(SAMPLES * len).zip(out.par_chunks_mut(SAMPLES * classes));
+        tasks.try_for_each(|(codes, out)| task(codes, out))
     }
 
     fn samples(
@@ -169,16 +176,21 @@ impl Workspace {
         let buffer = |wanted: Element| {
             move |t: &crate::program::Tensor| if t.element == wanted { t.len * SAMPLES } else { 0 }
         };
-        let mut accumulators = [0, 0];
+        let (mut accumulators, mut reals) = ([0, 0], 0);
         for step in &program.steps {
-            for (most, branch) in accumulators.iter_mut().zip(step.op.branches()) {
+            let branches = step.op.branches();
+            for (most, branch) in accumulators.iter_mut().zip(branches) {
                 *most = (*most).max(branch.linear.window().output_len() * SAMPLES);
+            }
+            if let [first, _] = branches {
+                reals = reals.max(3 * first.linear.window().output_len() * SAMPLES);
             }
         }
         Self {
             codes: program.tensors.iter().map(buffer(Element::U8)).map(|n| vec![0; n]).collect(),
             sums: program.tensors.iter().map(buffer(Element::U16)).map(|n| vec![0; n]).collect(),
             accumulators: accumulators.map(|n| vec![0; n]),
+            reals: vec![0.0; reals],
         }
     }
 }

@@ -1,14 +1,15 @@
 //! One step on the kernels: accumulators of every branch, then the epilogue.
 
 use kernels::dispatch::Kernel;
-use kernels::epilogue::Accumulators;
+use kernels::epilogue::{Accumulators, Epilogue as KernelEpilogue, Requantize};
 use kernels::int8::{self, Panel16};
 use kernels::ternary;
 use kernels::{Conv2d, KernelError, Padding, Pool2d, codes};
 
 use super::Workspace;
+use super::residual::Residual;
 use crate::DeployError;
-use crate::epilogue::{ChannelAffine, CodeGrid, IntegerEpilogue};
+use crate::epilogue::{Affine, CodeGrid, IntegerEpilogue};
 use crate::program::{Branch, Element, Epilogue, Linear, Program, Step, StepOp, Weights, Window};
 
 /// A step with packed weights.
@@ -16,18 +17,22 @@ use crate::program::{Branch, Element, Epilogue, Linear, Program, Step, StepOp, W
 pub(super) struct Prepared {
     branches: Vec<Packed>,
     lines: Lines,
+    /// The lines as an epilogue of the kernels, where they have the form it takes: no accumulator is stored then.
+    fused: Option<Requantize>,
+    /// A sum of two branches.
+    residual: Option<Residual>,
 }
 
 /// A branch as the kernels want it.
 #[derive(Debug)]
-struct Packed {
+pub(super) struct Packed {
     input: usize,
     window: Window,
     zero_point: u8,
     weights: Packing,
     /// What the zero point adds to each channel's accumulators.
-    offset: Vec<i32>,
-    affine: Vec<ChannelAffine>,
+    pub(super) offset: Vec<i32>,
+    pub(super) affine: Affine,
 }
 
 #[derive(Debug)]
@@ -55,7 +60,7 @@ impl Prepared {
         let pack = |b: &Branch| {
             Packed::new(b, program).map_err(|source| DeployError::Kernel { layer: b.name.clone(), source })
         };
-        let branches = step.op.branches().iter().map(pack).collect::<Result<_, _>>()?;
+        let branches: Vec<Packed> = step.op.branches().iter().map(pack).collect::<Result<_, _>>()?;
         let mut lines = Lines::default();
         if let StepOp::Compute { epilogue: Epilogue::Integer(channels), .. } = &step.op {
             for (c, channel) in channels.iter().enumerate() {
@@ -73,17 +78,20 @@ impl Prepared {
                 lines.shift.push(s);
             }
         }
-        Ok(Self { branches, lines })
+        let (fused, residual) = match (&branches[..], &step.op) {
+            ([only], StepOp::Compute { grid, .. }) => (lines.requantize(only, grid.max), None),
+            ([a, b], StepOp::Compute { grid, .. }) => (None, Some(Residual::new([a, b], *grid))),
+            _ => (None, None),
+        };
+        Ok(Self { branches, lines, fused, residual })
     }
 
     /// A step that writes codes or sums, for `n` samples.
     pub(super) fn run(&self, op: &StepOp, w: &mut Workspace, n: usize) -> Result<(), KernelError> {
         match op {
             StepOp::Compute { grid, output, .. } => {
-                let mut acc = std::mem::take(&mut w.accumulators);
                 let mut out = std::mem::take(&mut w.codes[*output]);
-                let result = self.compute(w, &mut acc, n, *grid, &mut out);
-                w.accumulators = acc;
+                let result = self.compute(w, n, *grid, &mut out);
                 w.codes[*output] = out;
                 result
             }
@@ -118,23 +126,31 @@ impl Prepared {
 
     fn compute(
         &self,
-        w: &Workspace,
-        acc: &mut [Vec<i32>; 2],
+        w: &mut Workspace,
         n: usize,
         grid: CodeGrid,
         out: &mut [u8],
     ) -> Result<(), KernelError> {
         let len = n * self.branches[0].window.output_len();
-        for (branch, acc) in self.branches.iter().zip(&mut *acc) {
-            branch.accumulate(w, n, &mut acc[..len])?;
-        }
         let out = &mut out[..len];
-        match &self.branches[..] {
-            [only] => self.lines.apply(&acc[0][..len], &only.offset, grid.max, out),
-            [first, second, ..] => residual([first, second], [&acc[0][..len], &acc[1][..len]], grid, out),
-            [] => {}
+        if let Some(fused) = &self.fused {
+            return self.branches[0].apply(w, n, fused, out);
         }
-        Ok(())
+        let mut acc = std::mem::take(&mut w.accumulators);
+        let mut result = Ok(());
+        for (branch, acc) in self.branches.iter().zip(&mut acc) {
+            result = result.and_then(|()| branch.accumulate(w, n, &mut acc[..len]));
+        }
+        result = result.and_then(|()| match (&self.residual, &self.branches[..]) {
+            (Some(residual), _) => residual.apply([&acc[0][..len], &acc[1][..len]], &mut w.reals, out),
+            (None, [only, ..]) => {
+                self.lines.apply(&acc[0][..len], &only.offset, grid.max, out);
+                Ok(())
+            }
+            (None, []) => Ok(()),
+        });
+        w.accumulators = acc;
+        result
     }
 }
 
@@ -164,25 +180,16 @@ impl Packed {
             zero_point: tensor.zero_point,
             weights,
             offset: (0..window.out_c).map(|c| zero * total(c)).collect(),
-            affine: (0..window.out_c).map(|c| branch.affine.channel(c)).collect(),
+            affine: branch.affine.clone(),
         })
     }
 
     /// Accumulators of `n` samples, the zero point not yet subtracted.
     fn accumulate(&self, w: &Workspace, n: usize, out: &mut [i32]) -> Result<(), KernelError> {
-        let (kernel, epilogue) = (Kernel::default(), Accumulators);
-        let x = || (&w.codes[self.input][..n * self.window.input_len()], self.zero_point);
         match &self.weights {
             Packing::Codes => {
-                out.iter_mut().zip(x().0).for_each(|(acc, &code)| *acc = code.into());
+                out.iter_mut().zip(&w.codes[self.input]).for_each(|(acc, &code)| *acc = code.into());
                 Ok(())
-            }
-            Packing::Trits(p) => {
-                ternary::conv2d(kernel, &conv(&self.window, n, false)?, x(), p, &epilogue, out)
-            }
-            Packing::Bytes(p) => int8::conv2d(kernel, &conv(&self.window, n, false)?, x(), p, &epilogue, out),
-            Packing::Depthwise(p) => {
-                int8::depthwise(kernel, &conv(&self.window, n, true)?, x(), p, &epilogue, out)
             }
             Packing::Sums(p) => {
                 let (rows, columns) = (self.window.input_len(), self.window.out_c);
@@ -194,11 +201,54 @@ impl Packed {
                 }
                 Ok(())
             }
+            _ => self.apply(w, n, &Accumulators, out),
+        }
+    }
+
+    /// What the kernels' `epilogue` makes of `n` samples; nothing for branches no kernel computes.
+    fn apply<E: KernelEpilogue>(
+        &self,
+        w: &Workspace,
+        n: usize,
+        epilogue: &E,
+        out: &mut [E::Out],
+    ) -> Result<(), KernelError> {
+        let kernel = Kernel::default();
+        let x = || (&w.codes[self.input][..n * self.window.input_len()], self.zero_point);
+        match &self.weights {
+            Packing::Codes | Packing::Sums(_) => Ok(()),
+            Packing::Trits(p) => {
+                ternary::conv2d(kernel, &conv(&self.window, n, false)?, x(), p, epilogue, out)
+            }
+            Packing::Bytes(p) => int8::conv2d(kernel, &conv(&self.window, n, false)?, x(), p, epilogue, out),
+            Packing::Depthwise(p) => {
+                int8::depthwise(kernel, &conv(&self.window, n, true)?, x(), p, epilogue, out)
+            }
         }
     }
 }
 
 impl Lines {
+    /// The same lines for the kernels, on accumulators with the zero point not yet subtracted: shifts brought up to what
+    /// they take. `None` if a channel has no line or a slope of 1 or more.
+    fn requantize(&self, branch: &Packed, max: u8) -> Option<Requantize> {
+        let kernel = matches!(branch.weights, Packing::Trits(_) | Packing::Bytes(_) | Packing::Depthwise(_));
+        if !kernel || !self.others.is_empty() {
+            return None;
+        }
+        let (mut multipliers, mut offsets, mut shifts) = (Vec::new(), Vec::new(), Vec::new());
+        for (((&m, &o), &s), &zero) in
+            self.multiplier.iter().zip(&self.offset).zip(&self.shift).zip(&branch.offset)
+        {
+            let up = Requantize::SHIFTS.start().saturating_sub(s);
+            multipliers.push(i32::try_from(m << up).ok()?);
+            let offset = o.checked_sub(m.checked_mul(zero.into())?)?;
+            offsets.push(offset.checked_mul(1 << up)?);
+            shifts.push(s + up);
+        }
+        Requantize::lines(&multipliers, &offsets, &shifts, max).ok()
+    }
+
     fn apply(&self, acc: &[i32], zero: &[i32], max: u8, out: &mut [u8]) {
         let (channels, max) = (zero.len(), i64::from(max));
         for (acc, out) in acc.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
@@ -209,18 +259,6 @@ impl Lines {
             for (c, other) in &self.others {
                 out[*c] = other.code(acc[*c] - zero[*c], max as u8);
             }
-        }
-    }
-}
-
-/// The sum of two branches: the f32 operations of the training graph, which `rt` computes in integers.
-fn residual([a, b]: [&Packed; 2], acc: [&[i32]; 2], grid: CodeGrid, out: &mut [u8]) {
-    let channels = a.affine.len();
-    let rows = acc[0].chunks_exact(channels).zip(acc[1].chunks_exact(channels));
-    for (out, (x, z)) in out.chunks_exact_mut(channels).zip(rows) {
-        for (c, out) in out.iter_mut().enumerate() {
-            let (x, z) = (x[c] - a.offset[c], z[c] - b.offset[c]);
-            *out = grid.code(a.affine[c].value_f32(x) + b.affine[c].value_f32(z));
         }
     }
 }

@@ -3,7 +3,7 @@
 pub mod c;
 pub mod onnx;
 pub mod rust;
-mod tile;
+pub(crate) mod tile;
 
 use crate::program::Program;
 use crate::{DeployError, Engine};

@@ -7,18 +7,21 @@
 //! signed sums of a group serves each output channel and each kernel column, so the weights of one group and column are one
 //! number below 27 and three of them one halfword: 16 bits for nine weights.
 
-use crate::program::{Branch, Linear, Tensor, Window};
+use crate::DeployError;
+use crate::epilogue::{CodeGrid, IntegerEpilogue};
+use crate::program::{Branch, Element, Linear, Program, Tensor, Weights, Window};
+use crate::prove::{Short, interval};
 
 /// Orientation and tile of one step, shared by its branches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tiling {
-    pub(super) orientation: Orientation,
-    pub(super) lane_y: usize,
-    pub(super) lane_x: usize,
+pub(crate) struct Tiling {
+    pub(crate) orientation: Orientation,
+    pub(crate) lane_y: usize,
+    pub(crate) lane_x: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Orientation {
+pub(crate) enum Orientation {
     /// Rows are rows.
     Plain,
     /// Rows are the image's columns.
@@ -29,18 +32,18 @@ pub(super) enum Orientation {
 
 /// A window seen in an orientation, with the distances between its rows and columns in memory.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Oriented {
-    pub(super) window: Window,
-    pub(super) in_row: usize,
-    pub(super) in_col: usize,
-    pub(super) out_row: usize,
-    pub(super) out_col: usize,
+pub(crate) struct Oriented {
+    pub(crate) window: Window,
+    pub(crate) in_row: usize,
+    pub(crate) in_col: usize,
+    pub(crate) out_row: usize,
+    pub(crate) out_col: usize,
     swapped: bool,
 }
 
 impl Tiling {
     /// The tiling of branches of one output shape with the fewest tiles.
-    pub(super) fn of(branches: &[Branch]) -> Self {
+    pub(crate) fn of(branches: &[Branch]) -> Self {
         let pointwise = branches.iter().all(|b| {
             let w = b.linear.window();
             [w.kernel_h, w.kernel_w, w.stride_h, w.stride_w] == [1; 4]
@@ -57,14 +60,14 @@ impl Tiling {
     }
 
     /// Tiles that cover the output of `window`.
-    pub(super) fn tiles(&self, window: &Window) -> usize {
+    pub(crate) fn tiles(&self, window: &Window) -> usize {
         let w = Oriented::new(window, self.orientation).window;
         w.out_h.div_ceil(1 + self.lane_y) * w.out_w.div_ceil(4 + self.lane_x)
     }
 }
 
 impl Oriented {
-    pub(super) fn new(w: &Window, orientation: Orientation) -> Self {
+    pub(crate) fn new(w: &Window, orientation: Orientation) -> Self {
         let (in_row, out_row) = (w.in_w * w.in_c, w.out_w * w.out_c);
         let plain = Self { window: *w, in_row, in_col: w.in_c, out_row, out_col: w.out_c, swapped: false };
         match orientation {
@@ -98,45 +101,67 @@ impl Oriented {
     }
 
     /// The kernel's tap at oriented `(ky, kx)`, in memory order.
-    pub(super) fn tap(&self, ky: usize, kx: usize) -> usize {
+    pub(crate) fn tap(&self, ky: usize, kx: usize) -> usize {
         if self.swapped { kx * self.window.kernel_h + ky } else { ky * self.window.kernel_w + kx }
     }
 }
 
 /// A ternary convolution laid out for tables of sums.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Triples {
+pub(crate) struct Triples {
     /// Input column of each word of a table entry, relative to the tile.
-    pub(super) columns: Vec<usize>,
+    pub(crate) columns: Vec<usize>,
     /// Words from one table entry to the next, as a power of two.
-    pub(super) words_log2: usize,
+    pub(crate) words_log2: usize,
     /// Word at which each index of a chunk finds its table.
-    pub(super) places: Vec<usize>,
+    pub(crate) places: Vec<usize>,
     /// Groups per chunk: as many tables as are built at a time.
-    pub(super) chunk: usize,
+    pub(crate) chunk: usize,
     /// Chunks.
-    pub(super) chunks: usize,
+    pub(crate) chunks: usize,
     /// Chunks after which 16-bit sums may be full; 0 if never.
-    pub(super) flush: usize,
+    pub(crate) flush: usize,
     /// Weights `[chunk][channel][halfword]`.
-    pub(super) weights: Vec<u16>,
+    pub(crate) weights: Vec<u16>,
 }
 
 impl Triples {
     /// Lays out a convolution with kernel columns of `oriented`.
     ///
     /// `None` if one chunk alone could overflow 16 bits: kernels of more than 14 columns.
-    pub(super) fn new(oriented: &Oriented, trits: &[i8], tensor: &Tensor) -> Option<Self> {
-        let w = &oriented.window;
-        let (columns, offsets) = columns(w.kernel_w, w.stride_w);
-        let words_log2 = columns.len().next_power_of_two().trailing_zeros() as usize;
-        let groups = (w.in_c * w.kernel_h).div_ceil(3);
-        let sizes: &[usize] = match (w.kernel_w % 3, columns.len()) {
+    pub(crate) fn new(oriented: &Oriented, trits: &[i8], tensor: &Tensor) -> Option<Self> {
+        let (columns, _) = columns(oriented.window.kernel_w, oriented.window.stride_w);
+        let sizes: &[usize] = match (oriented.window.kernel_w % 3, columns.len()) {
             (0, ..=8) => &[8, 4, 3, 2, 1],
             (0, _) => &[2, 1],
             (_, 4) => &[6, 3],
             _ => &[3],
         };
+        Self::sized(oriented, trits, tensor, sizes)
+    }
+
+    /// The convolution of `branch` as [`crate::rt`] runs it, if it does: kernels of one or three columns and up to three
+    /// rows.
+    pub(crate) fn of_runtime(branch: &Branch, tiling: Tiling, tensor: &Tensor) -> Option<Self> {
+        let Linear::Conv2d { weights: Weights::Trits(trits), window } = &branch.linear else { return None };
+        let oriented = Oriented::new(window, tiling.orientation);
+        let w = &oriented.window;
+        let sizes: &[usize] = match (w.kernel_w, w.stride_w) {
+            (3, 1) => &[4, 3, 2, 1],
+            (3, 2) => &[2, 1],
+            (1, 1 | 2) => &[6, 3],
+            _ => return None,
+        };
+        let fits = w.kernel_h <= 3 && tensor.element == Element::U8 && !is_dense(&branch.linear);
+        if fits { Self::sized(&oriented, trits, tensor, sizes) } else { None }
+    }
+
+    /// As [`Self::new`] with chunks of one of these sizes: the one that wastes least, the first of equals.
+    fn sized(oriented: &Oriented, trits: &[i8], tensor: &Tensor, sizes: &[usize]) -> Option<Self> {
+        let w = &oriented.window;
+        let (columns, offsets) = columns(w.kernel_w, w.stride_w);
+        let words_log2 = columns.len().next_power_of_two().trailing_zeros() as usize;
+        let groups = (w.in_c * w.kernel_h).div_ceil(3);
         let chunk = sizes.iter().copied().min_by_key(|g| groups.div_ceil(*g) * g).unwrap_or(3);
         let chunks = groups.div_ceil(chunk);
         let places =
@@ -205,7 +230,7 @@ fn halfword(indices: &[u16]) -> u16 {
 }
 
 /// Rows of trits as halfwords of three indices each, nine trits to a halfword.
-pub(super) fn dense_rows(linear: &Linear) -> Vec<u16> {
+pub(crate) fn dense_rows(linear: &Linear) -> Vec<u16> {
     let mut halfwords = Vec::new();
     for c in 0..linear.window().out_c {
         let row: Vec<i8> = linear.channel(c).collect();
@@ -217,14 +242,42 @@ pub(super) fn dense_rows(linear: &Linear) -> Vec<u16> {
     halfwords
 }
 
+/// The epilogue of a step as lines on 16-bit sums: one ternary convolution, never emptied on the way, to 8-bit codes, with a
+/// short line for every channel.
+pub(crate) fn short_lines(
+    program: &Program,
+    branches: &[Branch],
+    channels: &[IntegerEpilogue],
+    grid: CodeGrid,
+) -> Result<Option<Vec<Short>>, DeployError> {
+    let [branch] = branches else { return Ok(None) };
+    let Linear::Conv2d { weights: Weights::Trits(trits), window } = &branch.linear else { return Ok(None) };
+    let tensor = &program.tensors[branch.input];
+    let oriented = Oriented::new(window, Tiling::of(branches).orientation);
+    let one_run = Triples::new(&oriented, trits, tensor).is_some_and(|t| t.flush == 0);
+    if grid.max != u8::MAX || is_dense(&branch.linear) || !one_run {
+        return Ok(None);
+    }
+    let zeros = correction(branch, tensor);
+    let mut lines = Vec::with_capacity(channels.len());
+    for (c, form) in channels.iter().enumerate() {
+        let zero = zeros.get(c).copied().unwrap_or(0);
+        let Some(line) = Short::find(form, grid.max, zero, interval(branch, tensor, c)?) else {
+            return Ok(None);
+        };
+        lines.push(line);
+    }
+    Ok(Some(lines))
+}
+
 /// Whether a branch is computed at one position only.
-pub(super) fn is_dense(linear: &Linear) -> bool {
+pub(crate) fn is_dense(linear: &Linear) -> bool {
     let w = linear.window();
     matches!(linear, Linear::Conv2d { .. }) && [w.in_h, w.in_w, w.kernel_h, w.kernel_w] == [1; 4]
 }
 
 /// Zero point times the sum of weights, by channel; empty where it is nothing.
-pub(super) fn correction(branch: &Branch, tensor: &Tensor) -> Vec<i32> {
+pub(crate) fn correction(branch: &Branch, tensor: &Tensor) -> Vec<i32> {
     if tensor.zero_point == 0 {
         return Vec::new();
     }

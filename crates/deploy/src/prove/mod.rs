@@ -6,7 +6,9 @@
 //! equal on the whole range exactly if it gives the same code on both sides of every step and at both ends, being monotone
 //! in the same direction; that is what is checked.
 
+mod fixed;
 mod multiplier;
+mod short;
 mod steps;
 
 use serde::Serialize;
@@ -15,6 +17,8 @@ use crate::DeployError;
 use crate::epilogue::{ChannelAffine, CodeGrid, IntegerEpilogue, epilogue_f32};
 use crate::program::{Branch, Tensor};
 
+pub use fixed::FixedSum;
+pub use short::Short;
 pub use steps::Steps;
 
 /// What was proved for one layer or a whole program.

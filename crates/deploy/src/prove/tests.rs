@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::epilogue::{Affine, Norm, residual_f32};
+use crate::program::{Element, Linear, Window};
 
 fn channel() -> impl Strategy<Value = ChannelAffine> {
     (
@@ -37,6 +39,37 @@ proptest! {
     }
 
     #[test]
+    fn short_lines_are_equal_everywhere(channel in channel(), shift in 2_i8..9, low in -9000..9000_i32, span in 0..9000_i32, zero in -9000..9000_i32) {
+        let grid = CodeGrid { shift, max: 255 };
+        let (form, _) = prove_channel(&channel, grid, (low, low + span), ("test", 0)).unwrap();
+        if let Some(short) = Short::find(&form, 255, zero, (low, low + span)) {
+            for acc in low..=low + span {
+                prop_assert_eq!(short.code(acc + zero, 255), form.code(acc, 255), "{:?} {:?} at {}", short, form, acc);
+            }
+        }
+    }
+
+    #[test]
+    fn decided_sums_are_the_f32_s(first in channel(), second in channel(), shift in -1_i8..8, at in (-200..200_i32, -200..200_i32), zeros in (0_u8..40, 0_u8..40)) {
+        let grid = CodeGrid { shift, max: 255 };
+        let (branches, tensors) = sum_of([first, second], [zeros.0, zeros.1]);
+        let fixed = FixedSum::of(&branches, &tensors, grid, 0).unwrap();
+        if fixed != FixedSum::NEVER {
+            let (mut undecided, low) = (0, |zero: u8| -i32::from(zero));
+            for x in low(zeros.0)..=255 - i32::from(zeros.0) {
+                for z in (at.1..at.1 + 40).filter(|z| (low(zeros.1)..=255 - i32::from(zeros.1)).contains(z)) {
+                    let wanted = residual_f32([x, z], &[first, second], grid);
+                    match fixed.code([x, z], 255) {
+                        Some(code) => prop_assert_eq!(code, wanted, "{:?} {} {}", fixed, x, z),
+                        None => undecided += 1,
+                    }
+                }
+            }
+            prop_assert!(undecided <= 2 * 256 || fixed.margin > 1 << 20, "{} undecided, {:?}", undecided, fixed);
+        }
+    }
+
+    #[test]
     fn reachable_is_reached(weights in prop::collection::vec(-127_i8..=127, 0..40), zero in 0_i32..256) {
         let (lo, hi) = reachable(weights.iter().copied(), (-zero, 255 - zero));
         let at = |up: bool| -> i64 {
@@ -44,6 +77,50 @@ proptest! {
         };
         prop_assert_eq!((lo, hi), (at(false), at(true)));
     }
+}
+
+/// Two shortcuts of one channel on tensors of 8-bit codes.
+fn sum_of(channels: [ChannelAffine; 2], zeros: [u8; 2]) -> (Vec<Branch>, Vec<Tensor>) {
+    let branch = |(input, c): (usize, ChannelAffine)| Branch {
+        name: "branch".into(),
+        input,
+        linear: Linear::Codes { window: Window::identity([1, 1, 1]) },
+        affine: Affine {
+            scale: vec![c.scale],
+            bias: c.bias.map(|b| vec![b]),
+            norm: c.norm.map(|(a, b)| Norm { a: vec![a], b: vec![b] }),
+        },
+    };
+    let tensor = |zero_point| Tensor {
+        name: "tensor".into(),
+        len: 1,
+        element: Element::U8,
+        scale: 1.0,
+        zero_point,
+        max: 255,
+    };
+    (channels.into_iter().enumerate().map(branch).collect(), zeros.map(tensor).into())
+}
+
+#[test]
+fn shortcuts_decide_nearly_everything() {
+    // Constants as training leaves them: few sums are so near a step that f32 has to be asked.
+    let channels = [
+        ChannelAffine { scale: 0.0021, bias: None, norm: Some((1.37, 0.21)) },
+        ChannelAffine { scale: 0.015_625, bias: None, norm: None },
+    ];
+    let (branches, tensors) = sum_of(channels, [0, 0]);
+    let grid = CodeGrid { shift: 6, max: 255 };
+    let fixed = FixedSum::of(&branches, &tensors, grid, 0).unwrap();
+    let pairs = || (0..256).flat_map(|x| (0..256).map(move |z| [x, z]));
+    assert!(pairs().all(|acc| fixed.code(acc, 255).is_none_or(|c| c == residual_f32(acc, &channels, grid))));
+    assert!(pairs().filter(|acc| fixed.code(*acc, 255).is_none()).count() <= 256);
+    // Half a code: a tie, which f32 rounds to even.
+    let tie = ChannelAffine { scale: 0.5, bias: None, norm: None };
+    assert_eq!(FixedSum::NEVER.code([7, 9], 255), None);
+    let (branches, tensors) = sum_of([tie, tie], [0, 0]);
+    let grid = CodeGrid { shift: 0, max: 255 };
+    assert_eq!(FixedSum::of(&branches, &tensors, grid, 0).unwrap().code([3, 4], 255), None);
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod format;
 mod kernel;
 mod record;
 mod run;
+mod tile;
+mod tiled;
 
 /// Bytes that tell records and channels apart, as the writer needs them.
 pub(crate) mod kind {

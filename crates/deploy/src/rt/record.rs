@@ -4,13 +4,14 @@
 //!
 //! | kind | fields |
 //! |---|---|
-//! | 1 codes | branches `u8` (1 or 2), form `u8` (0 integer, 1 f32), shift `i8`, largest code `u8`, output offset `u32`, then for form 0 the table offset `u32`, then the branches |
+//! | 1 codes | branches `u8` (1 or 2), form `u8` (0 integer, 1 f32, 2 short lines, 3 f32 with shortcuts), shift `i8`, largest code `u8`, output offset `u32`, then but for form 1 the table offset `u32`, then the branches |
 //! | 2 max pool, 3 sum pool | input offset `u32`, output offset `u32`, window |
 //! | 4 logits | branch |
 //!
 //! A *window* is twelve `u32`: input h, w, c; output h, w, c; kernel h, w; stride h, w; padding top, left. A *branch* is
 //! kind `u8` (0 codes, 1 convolution, 2 depthwise), element `u8` (0 `u8`, 1 `u16`), zero point `u8`, weight format `u8`
-//! (0: 2-bit trits, 1: `i8`), input offset `u32`, window, weights offset `u32` (absent for kind 0); if the epilogue is f32
+//! (0: 2-bit trits, 1: `i8`, 2: tiles), input offset `u32`, window, for format 2 the tiling, weights offset `u32` (absent
+//! for kind 0); if the epilogue is f32
 //! or the record holds logits, also flags `u8` (1 bias, 2 normalisation) and the offset `u32` of its f32 tables: scale,
 //! bias, a, b, those present, one `f32` per channel each. Weights are rows, one per output channel, in the order of the
 //! kernel's other axes; a row of trits is digits trit + 1, earliest lowest, four to a byte.
@@ -18,9 +19,15 @@
 //! The table of form 0 is, per channel, `i32` multipliers, then `i64` offsets, then `u8` shifts. A shift of 0x80 or 0x81
 //! (falling) marks a channel with thresholds: the multiplier is their number and the offset their place in the image. 0x82
 //! marks a channel whose f32 scale, bias, a and b (absent ones 0, 1 and 0) lie at the offset.
+//!
+//! Format 2 is for `tile`: a tiling is `u8` (bit 0: lanes a row apart; above: orientation), groups per chunk `u8`, and
+//! chunks after which sums are emptied `u16`. Weights are halfwords of three table indices, `[chunk][channel][halfword]`.
+//! The table of form 2 is, per channel, `i32` multiplier and `i32` offset, then `u8` shifts; that of form 3, per channel,
+//! `i64` offset, two `i32` slopes and the `u32` margin (see `deploy::prove`).
 
 use super::ImageError;
 use super::bytes::{Reader, i32_at, i64_at, slice};
+use super::tile::Tiles;
 
 /// Kind bytes.
 pub(crate) const CODES: u8 = 1;
@@ -74,6 +81,8 @@ pub(super) struct Branch<'a> {
     pub(super) zero_point: i32,
     /// Weights are 2-bit trits.
     pub(super) trits: bool,
+    /// Weights are laid out for tiles.
+    pub(super) tiles: Option<Tiles>,
     pub(super) input: usize,
     pub(super) window: Window,
     pub(super) weights: &'a [u8],
@@ -92,6 +101,15 @@ pub(super) enum Form<'a> {
         image: &'a [u8],
     },
     Float,
+    /// Multipliers and offsets, and shifts, for 16-bit sums.
+    Short {
+        lines: &'a [u8],
+        fractions: &'a [u8],
+    },
+    /// f32, but where the fixed-point sums of `table` are sure.
+    Fixed {
+        table: &'a [u8],
+    },
 }
 
 #[expect(
@@ -136,18 +154,23 @@ fn fields<'a>(r: &mut Reader<'a>) -> Option<Record<'a>> {
         CODES => {
             let (branches, form, shift, max) = (r.u8()?, r.u8()?, r.u8()? as i8, r.u8()?);
             let output = r.size()?;
-            let float = form == 1;
-            if form > 1 || !(1..=2).contains(&branches) || (branches == 2) != float {
+            let float = form & 1 == 1;
+            if form > 3 || !(1..=2).contains(&branches) || (branches == 2) != float {
                 return None;
             }
-            let tables = if float { None } else { Some(r.u32()? as usize) };
+            let tables = if form == 1 { None } else { Some(r.u32()? as usize) };
             let image = r.image();
             let first = branch(r, float)?;
             let second = if branches == 2 { Some(branch(r, float)?) } else { None };
+            let n = first.window.out_c;
             let form = match tables {
                 None => Form::Float,
+                Some(at) if form == 2 => {
+                    let (lines, fractions) = slice(image, at, n.checked_mul(9)?)?.split_at(8 * n);
+                    Form::Short { lines, fractions }
+                }
+                Some(at) if form == 3 => Form::Fixed { table: slice(image, at, n.checked_mul(20)?)? },
                 Some(at) => {
-                    let n = first.window.out_c;
                     let table = slice(image, at, n.checked_mul(13)?)?;
                     let ((multipliers, rest), image) = (table.split_at(4 * n), image);
                     let (offsets, shifts) = rest.split_at(8 * n);
@@ -190,11 +213,17 @@ fn branch<'a>(r: &mut Reader<'a>, float: bool) -> Option<Branch<'a>> {
         _ => return None,
     };
     let (element, zero_point, format) = (r.u8()?, i32::from(r.u8()?), r.u8()?);
-    if element > 1 || format > 1 {
+    if element > 1 || format > 2 {
         return None;
     }
     let trits = format == 0;
     let (input, window) = (r.size()?, window(r)?);
+    let tiles = if format == 2 {
+        let (flags, chunk, flush) = (r.u8()?, r.u8()?.into(), r.u16()?.into());
+        Some(Tiles { row_apart: flags & 1 != 0, orientation: flags >> 1, chunk, flush })
+    } else {
+        None
+    };
     let taps = window.kernel_h.checked_mul(window.kernel_w)?;
     let count = match kind {
         BranchKind::Codes => 0,
@@ -202,9 +231,13 @@ fn branch<'a>(r: &mut Reader<'a>, float: bool) -> Option<Branch<'a>> {
         BranchKind::Depthwise => taps,
     };
     let row = if trits { count.div_ceil(4) } else { count };
-    let weights = if kind == BranchKind::Codes { &[][..] } else { r.blob(row.checked_mul(window.out_c)?)? };
+    let bytes = match &tiles {
+        Some(tiles) => tiles.bytes(&window)?,
+        None => row.checked_mul(window.out_c)?,
+    };
+    let weights = if kind == BranchKind::Codes { &[][..] } else { r.blob(bytes)? };
     let affine = if float { Some(affine(r, window.out_c)?) } else { None };
-    Some(Branch { kind, wide: element == 1, zero_point, trits, input, window, weights, row, affine })
+    Some(Branch { kind, wide: element == 1, zero_point, trits, tiles, input, window, weights, row, affine })
 }
 
 fn affine<'a>(r: &mut Reader<'a>, channels: usize) -> Option<Affine<'a>> {
@@ -292,6 +325,20 @@ impl Branch<'_> {
         if self.trits && self.weights.iter().any(|b| b & b >> 1 & 0x55 != 0) {
             return Err("a weight is no trit");
         }
+        if let Some(tiles) = &self.tiles {
+            tiles.check(w)?;
+            if self.kind != BranchKind::Conv2d || self.wide {
+                return Err("tiles are for convolutions of 8-bit codes");
+            }
+            let (halfwords, _) = self.weights.as_chunks::<2>();
+            let bad = |&v: &[u8; 2]| {
+                let v = u16::from_le_bytes(v);
+                v >> 15 != 0 || [v, v >> 5, v >> 10].iter().any(|v| v & 31 > 26)
+            };
+            if halfwords.iter().any(bad) {
+                return Err("a weight is no table index");
+            }
+        }
         inside(self.input, w.input_len(), self.wide, arena)
     }
 }
@@ -314,6 +361,21 @@ impl Record<'_> {
                         return Err("the branches of a sum have different shapes");
                     }
                 }
+                let tiled = |b: &Branch<'_>| b.tiles.map(|t| (t, b.zero_point));
+                let tiles = [tiled(first), second.as_ref().and_then(tiled)];
+                let short = matches!(form, Form::Short { .. });
+                if let [Some((a, _)), Some((b, _))] = tiles
+                    && (a.row_apart, a.orientation) != (b.row_apart, b.orientation)
+                {
+                    return Err("the branches of a sum have different tiles");
+                }
+                if short && (*max != u8::MAX || !matches!(tiles[0], Some((t, _)) if t.flush == 0)) {
+                    return Err("short lines without 16-bit sums, or to few codes");
+                }
+                // Only short lines take the zero point into account.
+                if !short && tiles.iter().flatten().any(|(_, zero)| *zero != 0) {
+                    return Err("tiles of codes with a zero point");
+                }
                 form.check(first.window.out_c, *max)
             }
             Self::Pool { sum, input, output, window } => {
@@ -334,6 +396,9 @@ impl Record<'_> {
             }
             Self::Logits { branch } => {
                 branch.check(arena)?;
+                if branch.tiles.is_some() {
+                    return Err("the logits have tiles");
+                }
                 if (branch.window.out_h, branch.window.out_w) != (1, 1) {
                     return Err("the logits are an image");
                 }
@@ -345,6 +410,11 @@ impl Record<'_> {
 
 impl Form<'_> {
     fn check(&self, channels: usize, max: u8) -> Result<(), &'static str> {
+        if let Self::Short { fractions, .. } = self
+            && fractions.iter().any(|&shift| shift > 31)
+        {
+            return Err("a shift is out of range");
+        }
         let Self::Integer { multipliers, offsets, shifts, image } = self else { return Ok(()) };
         for c in 0..channels {
             match shifts[c] {

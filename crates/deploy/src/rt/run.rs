@@ -2,6 +2,8 @@
 
 use super::bytes::{i32_at, i64_at};
 use super::record::{Affine, Branch, FALLING, FLOAT, Form, RISING, Record, Window};
+use super::tile::Memory;
+use super::tiled::Step;
 use super::{Image, ImageError, float};
 
 impl Image<'_> {
@@ -36,6 +38,7 @@ impl Image<'_> {
             }
         }
         arena[self.input_at..][..input.len()].copy_from_slice(input);
+        let mut memory = Memory::new();
         for (number, record) in self.records().enumerate() {
             match record? {
                 Record::Codes { first, second, form, shift, max, output } => {
@@ -43,21 +46,17 @@ impl Image<'_> {
                     let (output, rest) = carve(arena, output, len);
                     let x = rest.get(first.input, first.input_bytes());
                     let w = first.window;
-                    let outputs = positions(&w).zip(output);
-                    match (form, second) {
-                        (Form::Float, Some(second)) => {
-                            let z = rest.get(second.input, second.input_bytes());
-                            for ((y, x_, c), out) in outputs {
-                                let a = first.value(first.accumulator(x, (y, x_, c)), c);
-                                let b = second.value(second.accumulator(z, (y, x_, c)), c);
-                                *out = float::to_code(float::fma(a, float::ONE, b), shift, max);
-                            }
-                        }
-                        (form, _) => {
-                            for (at, out) in outputs {
-                                *out = form.code(first.accumulator(x, at), at.2, shift, max);
-                            }
-                        }
+                    let second = second.map(|second| (second, rest.get(second.input, second.input_bytes())));
+                    let step = Step { first: (first, x), second, form, shift, max };
+                    if let Some(tiles) = step.tiles() {
+                        step.run(&tiles, &mut memory, output);
+                        done(number);
+                        continue;
+                    }
+                    for (at, out) in positions(&w).zip(output) {
+                        let a = first.accumulator(x, at);
+                        let b = second.map_or(0, |(second, z)| second.accumulator(z, at));
+                        *out = step.code([a, b], at.2);
                     }
                 }
                 Record::Pool { sum, input, output, window: w } => {
@@ -112,7 +111,7 @@ impl Image<'_> {
 
 impl Branch<'_> {
     /// The real value of an accumulator as `f32` bits; see `deploy::epilogue::Affine` for the order of operations.
-    fn value(&self, acc: i32, c: usize) -> u32 {
+    pub(super) fn value(&self, acc: i32, c: usize) -> u32 {
         let acc = float::from_i32(acc);
         let Some(Affine { scale, bias, norm }) = self.affine else { return acc };
         let at = |table: &[u8]| i32_at(table, c) as u32;
@@ -129,7 +128,7 @@ impl Branch<'_> {
 
 impl Form<'_> {
     #[inline(always)]
-    fn code(&self, acc: i32, c: usize, grid: i32, max: u8) -> u8 {
+    pub(super) fn code(&self, acc: i32, c: usize, grid: i32, max: u8) -> u8 {
         let Self::Integer { multipliers, offsets, shifts, image } = self else { return 0 };
         let (multiplier, offset) = (i64::from(i32_at(multipliers, c)), i64_at(offsets, c));
         match shifts[c] {

@@ -157,13 +157,14 @@ impl Epilogue for Scale<'_> {
 /// `code = clamp(zero_point + floor(((acc + bias[n]) * multiplier[n] + 2^(shift[n] - 1)) / 2^shift[n]), low, high)`,
 /// exactly (64-bit products): rounding to nearest, ties upwards.
 ///
-/// It stands for `acc * multiplier / 2^shift`; [`Requantize::factor`] finds the pair for a real factor.
+/// It stands for `acc * multiplier / 2^shift`; [`Requantize::factor`] finds the pair for a real factor. [`Requantize::lines`]
+/// takes any intercept instead of a bias and half a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requantize {
     bias: Vec<i32>,
     multiplier: Vec<i32>,
     shift: Vec<u64>,
-    /// Per channel, half a unit plus [`OFFSET`].
+    /// Per channel, half a unit or the line's offset, plus [`OFFSET`].
     addend: Vec<i64>,
     /// Per channel, what [`OFFSET`] has become after the shift.
     offset: Vec<i64>,
@@ -183,7 +184,7 @@ pub(crate) struct Sixteen {
     pub(crate) odd_multiplier: [i32; 16],
     /// The low half of the offset, which is all that a 32-bit quotient needs.
     pub(crate) offset: [i32; 16],
-    /// Besides half a unit and [`OFFSET`], what the bias contributes to the product.
+    /// Besides half a unit (or the line's offset) and [`OFFSET`], what the bias contributes to the product.
     pub(crate) addend: [[i64; 8]; 2],
     pub(crate) shift: [[u64; 8]; 2],
 }
@@ -223,11 +224,44 @@ impl Requantize {
         if low > high {
             return Err(bad("the lowest code is above the highest", usize::from(low)));
         }
-        let (addend, offset) = (|s: u8| (1_i64 << (s - 1)) + OFFSET, |s: u8| OFFSET >> s);
+        let half = shift.iter().map(|&s| 1_i64 << (s - 1)).collect();
+        let range = [low, high].map(|code| i32::from(code) - i32::from(zero_point));
+        Ok(Self::build(bias.to_vec(), multiplier, shift, half, (zero_point.into(), range)))
+    }
+
+    /// An epilogue of lines with intercepts of their own, for `multiplier.len()` channels:
+    /// `code = clamp(floor((acc * multiplier[n] + offset[n]) / 2^shift[n]), 0, high)`, exactly. Multipliers may be negative.
+    ///
+    /// # Errors
+    /// Parameters of different lengths; an offset beyond ±2^60 or a shift outside [`Self::SHIFTS`].
+    pub fn lines(multiplier: &[i32], offset: &[i64], shift: &[u8], high: u8) -> Result<Self, KernelError> {
+        const OP: &str = "epilogue::Requantize";
+        length(OP, "offset", multiplier.len(), offset.len())?;
+        length(OP, "shift", multiplier.len(), shift.len())?;
+        let bad = |(o, s): (&i64, &u8)| o.unsigned_abs() > 1 << 60 || !Self::SHIFTS.contains(s);
+        if let Some(n) = offset.iter().zip(shift).position(bad) {
+            let reason = "an offset is beyond 2^60 or a shift outside 31..=62 (channel)";
+            return Err(KernelError::Geometry { op: OP, reason, sizes: [n, 0, 0, 0] });
+        }
+        let bias = alloc::vec![0; multiplier.len()];
+        Ok(Self::build(bias, multiplier, shift, offset.to_vec(), (0, [0, high.into()])))
+    }
+
+    /// Lays out checked parameters; `addend` is added to the products.
+    fn build(
+        bias: Vec<i32>,
+        multiplier: &[i32],
+        shift: &[u8],
+        mut addend: Vec<i64>,
+        (zero_point, range): (i32, [i32; 2]),
+    ) -> Self {
+        addend.iter_mut().for_each(|a| *a += OFFSET);
+        let offset = |s: u8| OFFSET >> s;
         let sixteen = |i: usize| {
             let factor = |l: usize| multiplier.get(PANEL * i + l).copied().unwrap_or(0);
             let bits = |l: usize| shift.get(PANEL * i + l).copied().unwrap_or(*Self::SHIFTS.start());
             let bias = |l: usize| bias.get(PANEL * i + l).copied().unwrap_or(0);
+            let addend = |l: usize| addend.get(PANEL * i + l).copied().unwrap_or(OFFSET);
             Sixteen {
                 multiplier: array::from_fn(factor),
                 odd_multiplier: array::from_fn(|l| factor(l | 1)),
@@ -235,22 +269,22 @@ impl Requantize {
                 addend: array::from_fn(|odd| {
                     array::from_fn(|l| {
                         let l = 2 * l + odd;
-                        addend(bits(l)) + i64::from(bias(l)) * i64::from(factor(l))
+                        addend(l) + i64::from(bias(l)) * i64::from(factor(l))
                     })
                 }),
                 shift: array::from_fn(|odd| array::from_fn(|l| bits(2 * l + odd).into())),
             }
         };
-        Ok(Self {
+        Self {
             sixteens: (0..bias.len().div_ceil(PANEL)).map(sixteen).collect(),
-            bias: bias.to_vec(),
+            bias,
             multiplier: multiplier.to_vec(),
             shift: shift.iter().map(|&s| u64::from(s)).collect(),
-            addend: shift.iter().map(|&s| addend(s)).collect(),
             offset: shift.iter().map(|&s| offset(s)).collect(),
-            zero_point: i32::from(zero_point),
-            range: [low, high].map(|code| i32::from(code) - i32::from(zero_point)),
-        })
+            addend,
+            zero_point,
+            range,
+        }
     }
 
     /// The multiplier (31 significant bits, rounded to nearest) and shift nearest to a real `factor` in [0, 1);
@@ -293,7 +327,8 @@ impl Requantize {
         let out = lanes_mut::<_, L>(out, 0);
         let [low, high] = self.range;
         for l in 0..L {
-            // Accumulator and bias are at most 2^30 each. With a shift of at least 31 the quotient fits i32.
+            // Accumulator and bias are at most 2^30 each, a line's offset at most 2^60. With a shift of at least 31 the
+            // quotient fits i32.
             let product = i64::from(acc[l] + bias[l]) * i64::from(multiplier[l]);
             let shifted = ((product + addend[l]) as u64 >> (shift[l] & 63)) as i64;
             let quotient = (shifted - offset[l]) as i32;

@@ -42,6 +42,10 @@ pub(super) struct Scratch {
     pub(super) chunks: [bool; 9],
     /// Whether there are depthwise convolutions.
     pub(super) depthwise: bool,
+    /// Whether there are epilogues on 16-bit sums.
+    pub(super) short: bool,
+    /// Whether there are fixed-point residual sums.
+    pub(super) fixed: bool,
 }
 
 impl Scratch {
@@ -57,6 +61,8 @@ impl Scratch {
         self.int8 |= other.int8;
         self.chunks.iter_mut().zip(other.chunks).for_each(|(used, more)| *used |= more);
         self.depthwise |= other.depthwise;
+        self.short |= other.short;
+        self.fixed |= other.fixed;
     }
 
     /// Bytes, with 4-byte pointers.

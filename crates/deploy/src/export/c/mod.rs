@@ -114,9 +114,15 @@ pub fn write(program: &Program, samples: &Samples) -> Result<CSource, DeployErro
 
 fn memory(arena: usize, scratch: &Scratch) -> String {
     let words = |bytes: usize| bytes.div_ceil(4).max(1);
-    let used = [("TERNARY", scratch.table > 0), ("INT8", scratch.int8), ("DEPTHWISE", scratch.depthwise)];
+    let used = [
+        ("TERNARY", scratch.table > 0),
+        ("INT8", scratch.int8),
+        ("DEPTHWISE", scratch.depthwise),
+        ("SHORT", scratch.short),
+        ("FIXED", scratch.fixed),
+    ];
     let mut text = String::from(
-        "#if defined(__GNUC__)\n#define ALIGNED __attribute__((aligned(4)))\n#else\n#define ALIGNED\n#endif\n\n/* Kernels in use. */\n",
+        "#if defined(__GNUC__)\n#define ALIGNED __attribute__((aligned(4)))\n#else\n#define ALIGNED\n#endif\n\n/* What is in use. */\n",
     );
     for (kernel, used) in used {
         let _ = writeln!(text, "#define USE_{kernel} {}", u8::from(used));

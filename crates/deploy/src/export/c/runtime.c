@@ -165,6 +165,8 @@ typedef struct {
     const int32_t *extra;
     const int32_t *slope;      /* residual sums: fixed-point slopes of both branches, */
     const uint32_t *margin;    /* and how far from a step they decide; else f32 does */
+    const int32_t *lines;      /* 16-bit sums: multipliers and offsets */
+    const uint8_t *fraction;   /* and their fractional bits */
 } step_t;
 
 typedef struct {
@@ -323,6 +325,13 @@ static void read_group(const branch_t *b, uint32_t *x, int stride, int *c, int *
     }
 }
 
+/* The group of one channel under a kernel of three rows. */
+static APART void read_one(const uint8_t *const *low, int words, uint32_t *x, int stride, int c) {
+    int ky, k;
+    for (ky = 0; ky < 3; ky++, x += stride)
+        for (k = 0; k < words; k++, low++) x[k] = low[0][c] | (uint32_t)low[3 * words][c] << 16;
+}
+
 /* The groups of four channels under a kernel of three rows. */
 static APART void read_four(const uint8_t *const *low, int words, uint32_t *x, int stride, int c) {
     int ky, k;
@@ -367,26 +376,42 @@ static const uint16_t *add_chunk(const branch_t *b, const uint16_t *w) {
     }
 }
 
-static void ternary_tile(const branch_t *b, const step_t *s, const uint8_t *in, int oy, int ox, int32_t *acc) {
+/* Where the words of a tile's patch are: `[lane][kernel row][word]`. */
+static void find_words(const branch_t *b, const step_t *s, const uint8_t *in, int oy, int ox) {
     const uint8_t **p = (const uint8_t **)pixels;
-    const uint16_t *w = (const uint16_t *)b->weights;
-    int kh = b->kernel_h, words = b->words, stride = (words + 1) & ~1, chunk, since = 0, first = 1, lane, k, i, c = 0, ky = 0;
-    int four = kh == 3 && b->chunk % 4 == 0 && b->in_c % 4 == 0;
+    int lane, k, i, last = 3 * b->stride_w + b->kernel_w - 1;
     for (lane = 0; lane < 2; lane++)
-        for (k = 0; k < kh; k++) {
+        for (k = 0; k < b->kernel_h; k++) {
             int y = (oy + lane * s->lane_y) * b->stride_h + k - b->pad_top;
             int x = (ox + lane * s->lane_x) * b->stride_w - b->pad_left;
-            for (i = 0; i < words; i++) *p++ = pixel(b, in, y, x + b->columns[i]);
+            if (y >= 0 && y < b->in_h && x >= 0 && x + last < b->in_w) {
+                const uint8_t *from = in + (uint32_t)y * b->in_row + (uint32_t)x * b->in_col;
+                if (b->stride_w == 1)
+                    for (i = 0; i < b->words; i++, from += b->in_col) *p++ = from;
+                else
+                    for (i = 0; i < b->words; i++) *p++ = from + b->columns[i] * b->in_col;
+            } else {
+                for (i = 0; i < b->words; i++) *p++ = pixel(b, in, y, x + b->columns[i]);
+            }
         }
+}
+
+/* The sums of a tile: emptied to `acc`, or left in `sums` where that is null. */
+static void ternary_tile(const branch_t *b, const step_t *s, const uint8_t *in, int oy, int ox, int32_t *acc) {
+    const uint16_t *w = (const uint16_t *)b->weights;
+    const uint8_t *const *low = (const uint8_t *const *)pixels;
+    int words = b->words, stride = (words + 1) & ~1, chunk, since = 0, first = 1, c = 0, ky = 0;
+    int three = b->kernel_h == 3, four = three && b->chunk % 4 == 0 && b->in_c % 4 == 0;
+    find_words(b, s, in, oy, ox);
     zero(sums, b->out_c);
     for (chunk = 0; chunk < b->chunks; chunk++) {
         uint32_t *t = table, *x = patch;
         int g;
-        if (four) {
-            for (g = 0; g < b->chunk; g += 4, c += 4)
-                read_four((const uint8_t *const *)pixels, words, x + 3 * g * stride, stride, c);
-        } else {
-            for (g = 0; g < b->chunk; g++) read_group(b, x + 3 * g * stride, stride, &c, &ky);
+        for (g = 0; g < b->chunk; g += four ? 4 : 1) {
+            uint32_t *to = x + 3 * g * stride;
+            if (four) read_four(low, words, to, stride, c), c += 4;
+            else if (three && c < b->in_c) read_one(low, words, to, stride, c++);
+            else read_group(b, to, stride, &c, &ky);
         }
         for (g = 0; g < b->chunk; g++, x += 3 * stride, t += (uint32_t)27 << b->words_log2) {
 #if HAS_THUMB2
@@ -405,6 +430,7 @@ static void ternary_tile(const branch_t *b, const step_t *s, const uint8_t *in, 
             first = 0;
         }
     }
+    if (!acc) return;
     if (first && !b->correction) empty_once(acc, sums, b->out_c);
     else empty(acc, sums, b->correction, b->out_c, first);
 }
@@ -660,7 +686,7 @@ static void codes(const step_t *s, int c, const int32_t *a, const int32_t *secon
     }
 }
 
-#if HAS_THUMB2
+#if HAS_DSP
 #define TO_BYTE(v) __asm__("usat %0, #8, %0" : "+r"(v))
 #else
 #define TO_BYTE(v) v = v < 0 ? 0 : v > 255 ? 255 : v
@@ -703,6 +729,72 @@ static APART void whole_tile(const step_t *s, const int32_t *a, const uint8_t *a
     }
 }
 
+#if USE_SHORT
+#if HAS_DSP
+static inline int32_t line_low(int32_t m, uint32_t v, int32_t offset) {
+    int32_t r;
+    __asm__("smlawb %0, %1, %2, %3" : "=r"(r) : "r"(m), "r"(v), "r"(offset));
+    return r;
+}
+static inline int32_t line_high(int32_t m, uint32_t v, int32_t offset) {
+    int32_t r;
+    __asm__("smlawt %0, %1, %2, %3" : "=r"(r) : "r"(m), "r"(v), "r"(offset));
+    return r;
+}
+#else
+static int32_t line_low(int32_t m, uint32_t v, int32_t offset) {
+    return (int32_t)((int64_t)(int16_t)(v & 0xffffu) * m >> 16) + offset;
+}
+static int32_t line_high(int32_t m, uint32_t v, int32_t offset) { return line_low(m, v >> 16, offset); }
+#endif
+
+#define LINE_2(v, at) \
+    do { \
+        uint32_t high_ = (v) - (uint32_t)(int32_t)(int16_t)((v) & 0xffffu); \
+        int32_t a_ = line_low(m, (v), offset) >> shift, b_ = line_high(m, high_, offset) >> shift; \
+        TO_BYTE(a_); \
+        TO_BYTE(b_); \
+        out[at] = (uint8_t)a_, second[at] = (uint8_t)b_; \
+    } while (0)
+
+/* 8-bit codes of a tile from its 16-bit sums; columns and lanes are so far apart in `out`. */
+static APART void short_tile(const step_t *s, const uint32_t *v, uint8_t *out, uint32_t col, uint32_t lane) {
+    const int32_t *line = s->lines;
+    const uint8_t *fraction = s->fraction, *end = fraction + s->branch[0].out_c;
+    uint8_t *second = out + lane;
+    uint32_t twice = 2 * col, thrice = 3 * col;
+    do {
+        int32_t m = line[0], offset = line[1];
+        uint32_t s0 = v[0], s1 = v[1], s2 = v[2], s3 = v[3];
+        int shift = *fraction++;
+        LINE_2(s0, 0);
+        LINE_2(s1, col);
+        LINE_2(s2, twice);
+        LINE_2(s3, thrice);
+        line += 2, v += 4, out++, second++;
+    } while (fraction != end);
+}
+#endif
+
+#if USE_FIXED
+/* A sum of two branches: fixed point where that is sure of the code, else the f32 operations. */
+static APART void fixed_tile(const step_t *s, const int32_t *a, const int32_t *z, const uint8_t *at, uint8_t *const *to,
+                             int count) {
+    int c, j, channels = s->branch[0].out_c;
+    for (c = 0; c < channels; c++, a += 8, z += 8) {
+        int32_t m = s->slope[2 * c], n = s->slope[2 * c + 1];
+        int64_t offset = s->offset[c];
+        uint32_t margin = s->margin[c], sure = 0u - 2 * margin;
+        for (j = 0; j < count; j++) {
+            int64_t v = offset + (int64_t)a[at[j]] * m + (int64_t)z[at[j]] * n;
+            int32_t code = (int32_t)(v >> 30);
+            if (((uint32_t)v << 2) - margin < sure) to[j][c] = (uint8_t)(code < 0 ? 0 : code > s->max ? s->max : code);
+            else codes(s, c, a, z, at + j, to + j, 1);
+        }
+    }
+}
+#endif
+
 static void run_step(const step_t *s) {
     uint8_t *out = (uint8_t *)arena + s->output;
     const branch_t *b = s->branch;
@@ -716,8 +808,16 @@ static void run_step(const step_t *s) {
         for (ox = 0; ox < s->out_w; ox += 4 + s->lane_x) {
             uint8_t *to[8], at[8];
             int count = 0;
+#if USE_SHORT
+            if (s->lines && oy + s->lane_y < s->out_h && ox + s->lane_x + 3 < s->out_w) {
+                uint32_t lane = (uint32_t)s->lane_y * s->out_row + (uint32_t)s->lane_x * s->out_col;
+                ternary_tile(b, s, (const uint8_t *)arena + b->input, oy, ox, NULL);
+                short_tile(s, sums, out + (uint32_t)oy * s->out_row + (uint32_t)ox * s->out_col, s->out_col, lane);
+                continue;
+            }
+#endif
             if (again) start(&b[0]);
-            accumulate(&b[0], s, oy, ox, first);
+            if (!s->lines) accumulate(&b[0], s, oy, ox, first);
             if (again) start(&b[1]);
             if (s->branches == 2) accumulate(&b[1], s, oy, ox, second);
             for (j = 0; j < 8; j++) {
@@ -726,6 +826,22 @@ static void run_step(const step_t *s) {
                 at[count] = (uint8_t)j;
                 to[count++] = out + (uint32_t)y * s->out_row + (uint32_t)x * s->out_col;
             }
+#if USE_SHORT
+            if (s->lines) {
+                /* Some positions lie outside: all codes are made elsewhere, those inside copied. */
+                uint8_t *made = (uint8_t *)accumulators;
+                ternary_tile(b, s, (const uint8_t *)arena + b->input, oy, ox, NULL);
+                short_tile(s, sums, made, (uint32_t)channels, 4 * (uint32_t)channels);
+                for (j = 0; j < count; j++) memcpy(to[j], made + at[j] * channels, (size_t)channels);
+                continue;
+            }
+#endif
+#if USE_FIXED
+            if (s->slope) {
+                fixed_tile(s, first, second, at, to, count);
+                continue;
+            }
+#endif
             if (count == 8 && s->branches == 1 && s->max == 255) whole_tile(s, first, at, to);
             else
                 for (c = 0; c < channels; c++) codes(s, c, first + 8 * c, second + 8 * c, at, to, count);

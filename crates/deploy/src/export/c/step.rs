@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use super::CSizes;
 use super::data::{Scratch, array};
 use crate::DeployError;
-use crate::epilogue::IntegerEpilogue;
-use crate::export::tile::{self, Oriented, Tiling, Triples};
+use crate::epilogue::{CodeGrid, IntegerEpilogue};
+use crate::export::tile::{self, Oriented, Tiling, Triples, short_lines};
+use crate::image::fixed_sums;
 use crate::program::{Branch, Element, Epilogue, Linear, Program, Step, StepOp, Weights, Window};
-use crate::prove::interval;
+use crate::prove::{Short, interval};
 
 /// Collects the data section.
 pub(super) struct Writer<'a> {
@@ -51,8 +52,13 @@ impl<'a> Writer<'a> {
                     ..Scratch::default()
                 });
                 let tables = match epilogue {
-                    Epilogue::Integer(channels) => self.integer(&format!("s{i}"), channels, &branches[0])?,
-                    Epilogue::Float => String::new(),
+                    Epilogue::Integer(channels) => {
+                        match short_lines(self.program, branches, channels, *grid)? {
+                            Some(lines) => self.short(&format!("s{i}"), &lines),
+                            None => self.integer(&format!("s{i}"), channels, &branches[0])?,
+                        }
+                    }
+                    Epilogue::Float => self.fixed(&format!("s{i}"), branches, *grid)?,
                 };
                 let _ = writeln!(
                     self.data,
@@ -264,6 +270,33 @@ impl<'a> Writer<'a> {
         self.scratch.grow(Scratch { pixels: 8 * w.kernel_h * w.kernel_w, pad: w.in_c, ..Scratch::default() });
     }
 
+    /// The tables of epilogues on 16-bit sums.
+    fn short(&mut self, name: &str, lines: &[Short]) -> String {
+        let pairs: Vec<String> = lines.iter().flat_map(|l| [l.multiplier, l.offset]).map(literal).collect();
+        let fractions: Vec<u8> = lines.iter().map(|l| l.shift).collect();
+        self.scratch.short = true;
+        format!(
+            ".lines = {}, .fraction = {}, ",
+            self.table("int32_t", &format!("{name}_lines"), &pairs, false),
+            self.table("uint8_t", &format!("{name}_fraction"), &fractions, false),
+        )
+    }
+
+    /// The tables of fixed-point residual sums, if any channel has one.
+    fn fixed(&mut self, name: &str, branches: &[Branch], grid: CodeGrid) -> Result<String, DeployError> {
+        let Some(sums) = fixed_sums(self.program, branches, grid)? else { return Ok(String::new()) };
+        let slopes: Vec<String> = sums.iter().flat_map(|s| s.slopes).map(literal).collect();
+        let offsets: Vec<String> = sums.iter().map(|s| format!("{}LL", s.offset)).collect();
+        let margins: Vec<u32> = sums.iter().map(|s| s.margin).collect();
+        self.scratch.fixed = true;
+        Ok(format!(
+            ".slope = {}, .offset = {}, .margin = {}, ",
+            self.table("int32_t", &format!("{name}_slope"), &slopes, false),
+            self.table("int64_t", &format!("{name}_offset"), &offsets, false),
+            self.table("uint32_t", &format!("{name}_margin"), &margins, false),
+        ))
+    }
+
     /// The tables of integer epilogues.
     fn integer(
         &mut self,
@@ -308,15 +341,17 @@ impl<'a> Writer<'a> {
             self.table("uint8_t", &format!("{name}_shift"), &shifts, false),
         );
         if !extra.is_empty() {
-            let extra: Vec<String> = extra
-                .iter()
-                .map(|v| if *v == i32::MIN { "INT32_MIN".to_owned() } else { v.to_string() })
-                .collect();
+            let extra: Vec<String> = extra.into_iter().map(literal).collect();
             let table = self.table("int32_t", &format!("{name}_extra"), &extra, false);
             let _ = write!(fields, ".extra = {table}, ");
         }
         Ok(fields)
     }
+}
+
+/// A number as C; the most negative one has no literal of its own.
+fn literal(v: i32) -> String {
+    if v == i32::MIN { "INT32_MIN".to_owned() } else { v.to_string() }
 }
 
 /// Kernel positions in order.
