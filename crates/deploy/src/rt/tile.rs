@@ -5,6 +5,8 @@
 //! once and serve every output channel and every column of the kernel. Three weights are a 5-bit table index, nine of them
 //! a halfword. Lanes are added as one integer and may wrap; what is read in the end fits 16 bits (the writer sees to that).
 
+use core::sync::atomic::{Ordering, compiler_fence};
+
 use super::record::{Branch, Window};
 
 /// Output channels computed at a time.
@@ -23,11 +25,18 @@ pub(super) struct Memory {
     pub(super) sums: [[u32; 4]; CHANNELS],
     /// `[branch][channel][position]`
     pub(super) accumulators: [[[i32; 8]; CHANNELS]; 2],
+    /// `[position][channel]`
+    pub(super) codes: [[u8; CHANNELS]; 8],
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { tables: [0; TABLE], sums: [[0; 4]; CHANNELS], accumulators: [[[0; 8]; CHANNELS]; 2] }
+        Self {
+            tables: [0; TABLE],
+            sums: [[0; 4]; CHANNELS],
+            accumulators: [[[0; 8]; CHANNELS]; 2],
+            codes: [[0; CHANNELS]; 8],
+        }
     }
 }
 
@@ -184,11 +193,13 @@ fn add_entry<const W: usize>(sums: &mut [u32; 4], table: &[[u32; W]; 32], index:
     for (sum, word) in sums.iter_mut().zip(&entry[offset..offset + 4]) {
         *sum = sum.wrapping_add(*word);
     }
+    // No instruction, but it keeps the compiler from loading several entries ahead and running out of registers.
+    compiler_fence(Ordering::AcqRel);
 }
 
 /// Adds one chunk to the sums of the channels whose `weights` these are. Entries of kernel column `i` start at word
 /// `OFFSETS[i]` of the group's table; kernels of one column have a group for each index instead.
-#[inline(always)]
+#[inline(never)]
 fn add<const W: usize, const K: usize, const O1: usize, const O2: usize>(
     sums: &mut [[u32; 4]],
     tables: &[[[u32; W]; 32]],
@@ -246,7 +257,7 @@ impl Branch<'_> {
         (first, count): (usize, usize),
         (memory, which): (&mut Memory, usize),
     ) -> bool {
-        let Memory { tables, sums, accumulators } = memory;
+        let Memory { tables, sums, accumulators, .. } = memory;
         let (Some(sums), Some(accumulators)) = (sums.get_mut(..count), accumulators[which].get_mut(..count))
         else {
             return false;

@@ -61,8 +61,15 @@ impl Step<'_> {
             if let Form::Short { lines, fractions } = self.form
                 && left
             {
-                let channels = &mut memory.sums[..count];
-                return short(channels, (lines, fractions), first, positions, output);
+                let lines = lines.get(8 * first..8 * (first + count)).unwrap_or(&[]);
+                let fractions = fractions.get(first..).unwrap_or(&[]);
+                short(&memory.sums, (lines, fractions), &mut memory.codes);
+                for (at, codes) in positions.iter().zip(&memory.codes) {
+                    if let Some(out) = at.and_then(|at| output.get_mut(at + first..at + first + count)) {
+                        out.copy_from_slice(&codes[..count]);
+                    }
+                }
+                return;
             }
             if left {
                 empty(&memory.sums[..count], &mut memory.accumulators[which], true);
@@ -137,31 +144,18 @@ fn other(
     }
 }
 
-/// Codes of 16-bit sums by lines of 32 bits.
+/// Codes of 16-bit sums by lines of 32 bits, for as many channels as there are lines.
 #[inline(never)]
-fn short(
-    sums: &[[u32; 4]],
-    (lines, fractions): (&[u8], &[u8]),
-    first: usize,
-    positions: &Positions,
-    output: &mut [u8],
-) {
-    for (i, words) in sums.iter().enumerate() {
-        let c = first + i;
-        let (m, offset) = (i64::from(i32_at(lines, 2 * c)), i32_at(lines, 2 * c + 1));
-        let shift = u32::from(fractions[c]) & 31;
-        let line = |sum: i16| {
+fn short(sums: &[[u32; 4]; CHANNELS], (lines, fractions): (&[u8], &[u8]), codes: &mut [[u8; CHANNELS]; 8]) {
+    for (i, (line, &fraction)) in (0..CHANNELS).zip(lines.chunks_exact(8).zip(fractions)) {
+        let (m, offset) = (i64::from(i32_at(line, 0)), i32_at(line, 1));
+        let code = |sum: i16| {
             let product = ((i64::from(sum) * m) >> 16) as i32;
-            (product.wrapping_add(offset) >> shift).clamp(0, 255) as u8
+            (product.wrapping_add(offset) >> (u32::from(fraction) & 31)).clamp(0, 255) as u8
         };
-        for (j, &word) in words.iter().enumerate() {
+        for (j, &word) in sums[i].iter().enumerate() {
             let [low, high] = lanes(word);
-            if let Some(out) = positions[j].and_then(|at| output.get_mut(at + c)) {
-                *out = line(low);
-            }
-            if let Some(out) = positions[j + 4].and_then(|at| output.get_mut(at + c)) {
-                *out = line(high);
-            }
+            (codes[j][i], codes[j + 4][i]) = (code(low), code(high));
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn rust(program: &Program, samples: &Samples, dir: &Path) -> Check {
 /// `cargo build` for the device: by the toolchain in use if it has the target's library, else by Debian's, which brings
 /// the library's source.
 fn cross_cargo(firmware: &Path) -> Result<Command, Outcome> {
-    let script = format!("-C link-arg=-L{} -C link-arg=-Tlink.x", firmware.display());
+    let script = format!("-C target-cpu=cortex-m4 -C link-arg=-L{} -C link-arg=-Tlink.x", firmware.display());
     let arguments = ["build", "--quiet", "--release", "--target", TARGET];
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
     let library = run(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]), RUST_HINT)?;
