@@ -1,55 +1,28 @@
 """LiteRT (XNNPACK) on whole networks, 8-bit weights and activations, batch 1."""
 
 import functools
-import importlib.metadata
 
 import worker  # first: it keeps standard output for the protocol
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
+
+from litert import VERSION, Graph, Operator, Options, Type, conv_options
 
 random = np.random.default_rng(1)
-Operator, Options = schema.BuiltinOperator, schema.BuiltinOptions
-VERSIONS = {Operator.CONV_2D: 3, Operator.DEPTHWISE_CONV_2D: 3, Operator.FULLY_CONNECTED: 5, Operator.MAX_POOL_2D: 2,
-            Operator.AVERAGE_POOL_2D: 2, Operator.ADD: 2, Operator.RESHAPE: 1}
-SAME = schema.Padding.SAME
 
 
-class Network:
+class Network(Graph):
     """A chain of 8-bit operations; every activation tensor has its own scale."""
 
     def __init__(self, shape):
-        self.buffers, self.tensors, self.operators, self.codes = [schema.BufferT()], [], [], []
-        self.at = self.input = self.tensor([1, *shape], schema.TensorType.INT8, scales=[0.02])
-
-    def tensor(self, shape, kind, data=None, scales=None, zero=-128, axis=0):
-        tensor = schema.TensorT()
-        tensor.name, tensor.shape, tensor.type, tensor.buffer = b"%d" % len(self.tensors), list(shape), kind, 0
-        if data is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
-            tensor.buffer = len(self.buffers)
-            self.buffers.append(buffer)
-        if scales is not None:
-            tensor.quantization = schema.QuantizationParametersT()
-            tensor.quantization.scale = [float(s) for s in scales]
-            tensor.quantization.zeroPoint = [zero] * len(scales)
-            tensor.quantization.quantizedDimension = axis
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
+        super().__init__()
+        self.at = self.input = self.tensor([1, *shape], Type.INT8, scales=[0.02])
 
     def add_operator(self, code, inputs, shape, kind, options, scale=0.02):
-        if code not in self.codes:
-            self.codes.append(code)
-        operator = schema.OperatorT()
-        output = self.tensor(shape, schema.TensorType.INT8, scales=[scale])
-        operator.opcodeIndex, operator.inputs, operator.outputs = self.codes.index(code), inputs, [output]
-        operator.builtinOptionsType, operator.builtinOptions = kind, options
-        self.operators.append(operator)
-        self.at = output
-        return output
+        self.at = self.tensor(shape, Type.INT8, scales=[scale])
+        self.operator(code, inputs, [self.at], kind, options)
+        return self.at
 
     def shape(self, tensor=None):
         return self.tensors[self.at if tensor is None else tensor].shape
@@ -58,15 +31,13 @@ class Network:
         w = random.integers(-127, 128, shape).astype(np.int8)
         scales = [0.002] * channels
         bias = np.zeros(channels, np.int32)
-        return [self.tensor(shape, schema.TensorType.INT8, w, scales, 0, axis),
-                self.tensor([channels], schema.TensorType.INT32, bias, [s * 0.02 for s in scales], 0)]
+        return [self.tensor(shape, Type.INT8, w, scales, 0, axis),
+                self.tensor([channels], Type.INT32, bias, [s * 0.02 for s in scales], 0)]
 
     def conv(self, filters, kernel, stride=1, relu=True, source=None):
         source = self.at if source is None else source
         _, h, w, c = self.shape(source)
-        options = schema.Conv2DOptionsT()
-        options.padding, options.strideH, options.strideW = SAME, stride, stride
-        options.dilationHFactor = options.dilationWFactor = 1
+        options = conv_options(schema.Conv2DOptionsT(), stride)
         options.fusedActivationFunction = 1 if relu else 0
         inputs = [source, *self.weights([filters, *kernel, c], filters)]
         shape = [1, -(-h // stride), -(-w // stride), filters]
@@ -74,10 +45,8 @@ class Network:
 
     def depthwise(self):
         _, h, w, c = self.shape()
-        options = schema.DepthwiseConv2DOptionsT()
-        options.padding, options.strideH, options.strideW, options.depthMultiplier = SAME, 1, 1, 1
-        options.dilationHFactor = options.dilationWFactor = 1
-        options.fusedActivationFunction = 1
+        options = conv_options(schema.DepthwiseConv2DOptionsT())
+        options.depthMultiplier = options.fusedActivationFunction = 1
         inputs = [self.at, *self.weights([1, 3, 3, c], c, 3)]
         return self.add_operator(Operator.DEPTHWISE_CONV_2D, inputs, [1, h, w, c], Options.DepthwiseConv2DOptions, options)
 
@@ -99,29 +68,12 @@ class Network:
         n = int(np.prod(self.shape()))
         options = schema.ReshapeOptionsT()
         options.newShape = [1, n]
-        shape = self.tensor([2], schema.TensorType.INT32, np.array([1, n], np.int32))
+        shape = self.tensor([2], Type.INT32, np.array([1, n], np.int32))
         self.add_operator(Operator.RESHAPE, [self.at, shape], [1, n], Options.ReshapeOptions, options)
         dense = schema.FullyConnectedOptionsT()
         inputs = [self.at, *self.weights([classes, n], classes)]
         self.add_operator(Operator.FULLY_CONNECTED, inputs, [1, classes], Options.FullyConnectedOptions, dense, 0.1)
         return self
-
-    def sampler(self):
-        graph, model = schema.SubGraphT(), schema.ModelT()
-        graph.tensors, graph.operators, graph.inputs, graph.outputs = self.tensors, self.operators, [self.input], [self.at]
-        model.version, model.subgraphs, model.buffers, model.operatorCodes = 3, [graph], self.buffers, []
-        for code in self.codes:
-            entry = schema.OperatorCodeT()
-            entry.builtinCode = entry.deprecatedBuiltinCode = code
-            entry.version = VERSIONS[code]
-            model.operatorCodes.append(entry)
-        builder = flatbuffers.Builder(1024)
-        builder.Finish(model.Pack(builder), b"TFL3")
-        made = Interpreter(model_content=bytes(builder.Output()), num_threads=worker.threads())
-        made.allocate_tensors()
-        detail = made.get_input_details()[0]
-        made.set_tensor(detail["index"], random.integers(-128, 128, detail["shape"]).astype(np.int8))
-        return worker.rate(made.invoke, 1)
 
 
 def stack(shape, widths, classes):
@@ -164,7 +116,13 @@ NETWORKS = {
     "ds_cnn": ds_cnn,
 }
 
+
+def sampler(make):
+    network = make()
+    return network.sampler(network.input, [network.at], 1)
+
+
 worker.serve([
-    worker.Peer("LiteRT int8", importlib.metadata.version("ai-edge-litert"), "inferences/s",
-                {name: (lambda make=make: make().sampler()) for name, make in NETWORKS.items()}),
+    worker.Peer("LiteRT int8", VERSION, "inferences/s",
+                {name: functools.partial(sampler, make) for name, make in NETWORKS.items()}),
 ])

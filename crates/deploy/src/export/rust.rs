@@ -46,7 +46,7 @@ pub fn write(program: &Program, samples: &Samples) -> Result<Vec<(String, Vec<u8
 
 fn manifest(name: &str) -> String {
     format!(
-        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\npublish = false\n\n[features]\n\
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\nrust-version = \"1.88\"\npublish = false\n\n[features]\n\
          # Inputs with expected logits, for tests.\nsamples = []\n\n[[test]]\nname = \"selftest\"\n\
          required-features = [\"samples\"]\n\n[workspace]\n"
     )
@@ -60,7 +60,7 @@ fn library(program: &Program, name: &str) -> String {
          //! ```\n//! let image = {name}::image()?;\n//! let (mut arena, mut logits) = ([0; {name}::ARENA], [0; {name}::CLASSES]);\n\
          //! image.run(&[0; {name}::INPUT], &mut arena, &mut logits)?;\n//! let class = image.predict(&logits);\n\
          //! # let _ = class;\n//! # Ok::<(), {name}::rt::ImageError>(())\n//! ```\n\
-         #![no_std]\n#![forbid(unsafe_code)]\n\n#[allow(dead_code)]\npub mod rt;\n#[cfg(feature = \"samples\")]\npub mod samples;\n\n\
+         #![no_std]\n#![forbid(unsafe_code)]\n\n#[allow(dead_code, unused_imports)]\npub mod rt;\n#[cfg(feature = \"samples\")]\npub mod samples;\n\n\
          /// Name of the network.\npub const NAME: &str = \"{name}\";\n/// Input codes.\npub const INPUT: usize = {len};\n\
          /// Classes, and logits.\npub const CLASSES: usize = {classes};\n/// Bytes of working memory.\npub const ARENA: usize = {arena};\n\
          /// Steps of the program.\npub const STEPS: usize = {steps};\n/// The model image; it can stay in flash.\n\

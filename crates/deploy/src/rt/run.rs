@@ -8,7 +8,7 @@ use super::{Image, ImageError, float};
 
 impl Image<'_> {
     /// Runs one sample: `input` codes `[h, w, c]`, `arena` of at least [`Image::arena_bytes`], `logits` one accumulator
-    /// per class.
+    /// per class. Besides, about 11 KB of stack hold the tables and sums of one tile.
     ///
     /// # Errors
     /// A buffer of the wrong size.

@@ -37,7 +37,8 @@ pub(super) fn c(program: &Program, samples: &Samples, dir: &Path) -> Check {
 
 /// The Rust crate, with a `main` of its own.
 pub(super) fn rust(program: &Program, samples: &Samples, dir: &Path) -> Check {
-    let ran = || -> Result<Outcome, Outcome> {
+    let mut by = "";
+    let mut ran = || -> Result<Outcome, Outcome> {
         let manifest = include_str!("../../firmware/rust/Cargo.toml")
             .replace("\"NAME\"", &format!("\"{}\"", identifier(&program.name)));
         let firmware = dir.join("firmware");
@@ -50,17 +51,19 @@ pub(super) fn rust(program: &Program, samples: &Samples, dir: &Path) -> Check {
                 ("src/main.rs".to_owned(), include_bytes!("../../firmware/rust/src/main.rs").to_vec()),
             ],
         )?;
-        let mut build = cross_cargo(&firmware)?;
+        let (mut build, toolchain) = cross_cargo(&firmware)?;
+        by = toolchain;
         build.current_dir(&firmware).env("CARGO_TARGET_DIR", firmware.join("target"));
         run(&mut build, RUST_HINT)?;
         emulate(&firmware.join("target").join(TARGET).join("release/firmware"))
     };
-    check("Rust crate, Cortex-M4 in QEMU", ran())
+    let outcome = ran();
+    check(&format!("Rust crate{by}, Cortex-M4 in QEMU"), outcome)
 }
 
-/// `cargo build` for the device: by the toolchain in use if it has the target's library, else by Debian's, which brings
+/// `cargo build` for the device, and which one it is: by the toolchain in use if it has the target's library, else by Debian's, which brings
 /// the library's source.
-fn cross_cargo(firmware: &Path) -> Result<Command, Outcome> {
+fn cross_cargo(firmware: &Path) -> Result<(Command, &'static str), Outcome> {
     let script = format!("-C target-cpu=cortex-m4 -C link-arg=-L{} -C link-arg=-Tlink.x", firmware.display());
     let arguments = ["build", "--quiet", "--release", "--target", TARGET];
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
@@ -68,7 +71,7 @@ fn cross_cargo(firmware: &Path) -> Result<Command, Outcome> {
     if Path::new(library.trim()).is_dir() {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
         cargo.args(arguments).env("RUSTFLAGS", script);
-        return Ok(cargo);
+        return Ok((cargo, " by rustup's toolchain"));
     }
     let debian = ["/usr/bin/cargo", "/usr/bin/rustc"].map(Path::new);
     if !debian.iter().all(|tool| tool.exists()) {
@@ -77,7 +80,7 @@ fn cross_cargo(firmware: &Path) -> Result<Command, Outcome> {
     let mut cargo = Command::new(debian[0]);
     cargo.args(arguments).arg("-Zbuild-std=core").env("RUSTC", debian[1]).env("RUSTC_BOOTSTRAP", "1");
     cargo.env("RUSTFLAGS", format!("{script} -C linker=arm-none-eabi-ld -C linker-flavor=ld"));
-    Ok(cargo)
+    Ok((cargo, " by Debian's rustc-web"))
 }
 
 /// Bytes of the C export's code on a Cortex-M4, data not counted.

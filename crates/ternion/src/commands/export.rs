@@ -9,7 +9,9 @@ use crate::End;
 use crate::cli::ExportArgs;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<End> {
-    let program = model::lowered(&args.model)?.program;
+    let lowered = model::lowered(&args.model)?;
+    println!("{}: {}", args.model, lowered.report);
+    let program = lowered.program;
     let samples = Samples::of_program(&program).context("running the program")?;
     if let Some(dir) = &args.c {
         let export = c::write(&program, &samples).context("C")?;
