@@ -1,4 +1,8 @@
 //! The samples an attack works on together: their state, the survivors, and counted access to the model.
+//!
+//! A chunk may hold more samples than one model call takes: while samples fall, those left still fill whole calls.
+
+use std::ops::Range;
 
 use kernels::Real;
 
@@ -20,6 +24,8 @@ pub(crate) struct Chunk<'a, 'm, T: Real> {
     tick: &'a mut Tick<'a>,
     /// `[height, width, channels]` of a sample.
     pub(crate) shape: [usize; 3],
+    /// Rows of a model call at most.
+    batch: usize,
     /// Features of a sample.
     pub(crate) d: usize,
     /// Classes.
@@ -76,6 +82,8 @@ pub(crate) struct Setting<'a, T: Real> {
     pub(crate) eps: f64,
     pub(crate) seed: u64,
     pub(crate) early_exit: bool,
+    /// Rows of a model call at most.
+    pub(crate) batch: usize,
 }
 
 impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
@@ -96,6 +104,7 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
             model,
             tick,
             shape,
+            batch: setting.batch,
             d,
             k,
             lo: setting.lo,
@@ -173,7 +182,10 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
     pub(crate) fn query(&mut self, loss: Loss) -> Result<(), AttackError> {
         let (n, k) = (self.active.len(), self.k);
         let logits = &mut self.logits[..n * k];
-        self.model.classifier().logits(&self.probe[..n * self.d], logits)?;
+        for rows in calls(n, self.batch) {
+            let points = &self.probe[rows.start * self.d..rows.end * self.d];
+            self.model.classifier().logits(points, &mut logits[rows.start * k..rows.end * k])?;
+        }
         for ((&s, z), value) in self.active.iter().zip(logits.chunks_exact(k)).zip(&mut self.values) {
             self.queries[s] += 1;
             *value = loss.value(z, self.aims[s]);
@@ -249,24 +261,29 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
         cotangent: impl Fn(&[T], Goal, usize, &mut [T]) -> f64,
     ) -> Result<(), AttackError> {
         let (n, k, d) = (self.active.len(), self.k, self.d);
-        let (active, aims, values) = (&self.active, &self.aims, &mut self.values);
-        // An averaging model asks once per pass: the loss is the mean over them, as the gradient is.
-        let mut passes = 0;
-        values.fill(0.0);
-        let mut each = |z: &[T], cot: &mut [T]| {
-            passes += 1;
-            let rows = z.chunks_exact(k).zip(cot.chunks_exact_mut(k));
-            for (((z, cot), &s), value) in rows.zip(active).zip(values.iter_mut()) {
-                *value += cotangent(z, aims[s], s, cot);
-            }
-        };
         let model = self.model.differentiable().ok_or_else(no_gradients)?;
-        let (logits, grad) = (&mut self.logits[..n * k], &mut self.grad[..n * d]);
-        model.logits_vjp(&self.probe[..n * d], &mut each, logits, grad)?;
-        if passes > 1 {
-            values.iter_mut().for_each(|v| *v /= f64::from(passes));
+        for rows in calls(n, self.batch) {
+            let (active, aims, values) =
+                (&self.active[rows.clone()], &self.aims, &mut self.values[rows.clone()]);
+            // An averaging model asks once per pass: the loss is the mean over them, as the gradient is.
+            let mut passes = 0;
+            values.fill(0.0);
+            let mut each = |z: &[T], cot: &mut [T]| {
+                passes += 1;
+                let rows = z.chunks_exact(k).zip(cot.chunks_exact_mut(k));
+                for (((z, cot), &s), value) in rows.zip(active).zip(values.iter_mut()) {
+                    *value += cotangent(z, aims[s], s, cot);
+                }
+            };
+            let features = rows.start * d..rows.end * d;
+            let (logits, grad) =
+                (&mut self.logits[rows.start * k..rows.end * k], &mut self.grad[features.clone()]);
+            model.logits_vjp(&self.probe[features], &mut each, logits, grad)?;
+            if passes > 1 {
+                values.iter_mut().for_each(|v| *v /= f64::from(passes));
+            }
+            finite(grad);
         }
-        finite(grad);
         for &s in &self.active {
             self.queries[s] += 1;
             self.gradients[s] += 1;
@@ -274,7 +291,8 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
         Ok(())
     }
 
-    /// Logits and margins of `probe`, and the gradient of every logit: `[k, active, d]` at the front of `jacobian`.
+    /// Logits and margins of `probe`, and the gradient of every logit: `[k, active, d]` at the front of `jacobian`. In one
+    /// model call: for attacks whose chunks are no larger ([`Attack::shrinks`](crate::Attack::shrinks)).
     pub(crate) fn jacobian(&mut self, jacobian: &mut [T]) -> Result<(), AttackError> {
         let (n, k, d) = (self.active.len(), self.k, self.d);
         let model = self.model.differentiable().ok_or_else(no_gradients)?;
@@ -348,6 +366,23 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
     }
 }
 
+/// Rows of the model calls that take `n` rows: whole batches, and of the rest quarters of a batch, and quarters of these,
+/// down to eight rows. A model compiled for few sizes ([`Network`](crate::Network)) fills up to the next one: 59 rows would
+/// cost it as much as 128, but in two calls only as much as 64.
+fn calls(n: usize, batch: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let left = n - from;
+        let mut size = batch;
+        while size >= 32 && 4 * left <= 3 * size {
+            size /= 4;
+        }
+        let rows = from..from + left.min(size);
+        from = rows.end;
+        (!rows.is_empty()).then_some(rows)
+    })
+}
+
 fn no_gradients() -> AttackError {
     AttackError::NeedsGradients { attack: "the attack".into() }
 }
@@ -356,5 +391,31 @@ fn no_gradients() -> AttackError {
 fn finite<T: Real>(grad: &mut [T]) {
     for g in grad.iter_mut().filter(|g| !g.to_f64().is_finite()) {
         *g = T::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::calls;
+
+    #[test]
+    fn calls_cover_all_rows_and_fill_the_sizes_a_network_is_compiled_for() {
+        let sizes = |n| calls(n, 128).map(|rows| rows.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(300), [128, 128, 32, 8, 4]);
+        assert_eq!(
+            (sizes(59), sizes(97), sizes(20), sizes(5)),
+            (vec![32, 27], vec![97], vec![8, 8, 4], vec![5])
+        );
+        assert!(sizes(0).is_empty());
+        for batch in [1, 3, 8, 31, 64, 128] {
+            for n in 0..400 {
+                let mut next = 0;
+                for rows in calls(n, batch) {
+                    assert!(rows.start == next && rows.len() <= batch);
+                    next = rows.end;
+                }
+                assert_eq!(next, n);
+            }
+        }
     }
 }

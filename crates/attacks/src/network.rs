@@ -1,6 +1,6 @@
 //! A trained network of `qnn` as something to attack.
 
-use qnn::{Model, Predictor, QnnError};
+use qnn::{LayerOp, Model, Predictor, QnnError};
 
 use crate::error::ModelError;
 use crate::model::{Classifier, Differentiable};
@@ -26,7 +26,8 @@ words! {
 }
 
 impl Network {
-    /// A model with the surrogate gradients that `passing` names; its logits do not depend on them.
+    /// A model with the surrogate gradients that `passing` names; its logits do not depend on them. Where all kernels are
+    /// float, batch normalisations are folded into them: the same function up to rounding, and faster.
     ///
     /// # Errors
     /// If the model's parameters do not fit its network.
@@ -36,6 +37,15 @@ impl Network {
             Passing::Identity => 1.0,
             Passing::Leaky => 0.1,
         };
+        let float = |op: &LayerOp| match op {
+            LayerOp::Conv2d { quantizer, .. }
+            | LayerOp::DepthwiseConv2d { quantizer, .. }
+            | LayerOp::Dense { quantizer, .. } => quantizer.is_none(),
+            _ => true,
+        };
+        if model.network.layers.iter().all(|layer| float(&layer.op)) {
+            return Predictor::leaking(&model.fold_batch_norm()?, leak).map(Self);
+        }
         Predictor::leaking(model, leak).map(Self)
     }
 }

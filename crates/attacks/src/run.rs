@@ -122,6 +122,9 @@ impl<'a, T: Real> Samples<'a, T> {
     }
 }
 
+/// Model calls' worth of samples attacked together, at the start.
+const CALLS: usize = 8;
+
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Progress<'a> {
@@ -210,13 +213,15 @@ pub fn run<T: Real>(
     };
     for radius in radii {
         let mut outcome = Outcome { eps: radius as f32, ..start.clone() };
-        let norm = attack.norm();
-        let setting = Setting { lo: &lo, hi: &hi, norm, eps: radius, seed, early_exit: options.early_exit };
+        let (norm, early_exit) = (attack.norm(), options.early_exit);
+        let setting = Setting { lo: &lo, hi: &hi, norm, eps: radius, seed, early_exit, batch };
         let chunks = if radius > 0.0 { todo.as_slice() } else { &[] };
-        for (c, slots) in chunks.chunks(batch).enumerate() {
+        // Where samples fall out one by one, what is left of several batches goes on in one.
+        let together = if early_exit && attack.shrinks() { CALLS * batch } else { batch };
+        for (c, slots) in chunks.chunks(together).enumerate() {
             let mut tick = |step, steps, standing| {
                 if let Some(progress) = &mut options.progress {
-                    let (done, total, eps) = (c * batch, todo.len(), radius as f32);
+                    let (done, total, eps) = (c * together, todo.len(), radius as f32);
                     progress(&Progress { attack, eps, done, total, step, steps, standing });
                 }
             };
@@ -228,7 +233,7 @@ pub fn run<T: Real>(
             chunk.starts = samples.starts.map(|starts| gather(starts, slots, d));
             attack.apply(&mut chunk)?;
             let result = Finished::of(chunk);
-            result.write(&mut model, slots, norm, &mut outcome)?;
+            result.write(&mut model, slots, norm, batch, &mut outcome)?;
         }
         if radius.is_finite() {
             outcomes.push(outcome);
@@ -297,10 +302,11 @@ impl<T: Real> Finished<T> {
         model: &mut Access<'_, T>,
         slots: &[usize],
         norm: Norm,
+        batch: usize,
         outcome: &mut Outcome<T>,
     ) -> Result<(), AttackError> {
         let (d, k) = (model.classifier().input_len(), model.classifier().classes());
-        let logits = all_logits(model, &self.adv, slots.len())?;
+        let logits = all_logits(model, &self.adv, batch)?;
         for (j, &i) in slots.iter().enumerate() {
             let (adv, x) = (&self.adv[j * d..(j + 1) * d], &self.x[j * d..(j + 1) * d]);
             let record = &mut outcome.records[i];

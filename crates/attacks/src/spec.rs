@@ -172,6 +172,22 @@ impl Attack {
         )
     }
 
+    /// Whether samples drop out while the attack goes on, and no model call is larger than the samples left.
+    pub(crate) fn shrinks(&self) -> bool {
+        match self {
+            Attack::Noise(_)
+            | Attack::Bim(_)
+            | Attack::Pgd(_)
+            | Attack::Mim(_)
+            | Attack::Apgd(_)
+            | Attack::ApgdTargeted(_)
+            | Attack::Square(_) => true,
+            // The version `plus` takes Jacobians.
+            Attack::AutoAttack(a) => a.version != Version::Plus,
+            _ => false,
+        }
+    }
+
     /// Checks the parameters against each other; [`crate::run`] does it first.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &AttackArgs) -> Result<End> {
     let bounds = InputBox::new(lo, hi)?;
     let samples = Samples::new(&x, labels, ids);
     let sizes: Vec<f32> = args.eps.iter().map(|e| e.value() as f32).collect();
-    let mut white = Network(Predictor::new(&model)?);
+    let mut white = Network::new(&model, Passing::Clipped)?;
     let mut integer = match args.integer {
         false => None,
         true => {
