@@ -239,7 +239,12 @@ impl Elementwise {
         match self.map {
             Map::Round { inverse } => {
                 let inverse = T::from_f64(inverse);
-                pairs.for_each(|(out, &x)| *out = f(x, math::round_small(math::clamp(x * inverse, lo, hi))));
+                // A closure small enough to be inlined, and with that compiled for the widest vectors.
+                vectorized(|| {
+                    for (out, &x) in pairs {
+                        *out = f(x, math::round_small(math::clamp(x * inverse, lo, hi)));
+                    }
+                });
             }
             Map::Sign => {
                 pairs.for_each(|(out, &x)| *out = f(x, if math::sign_one(x) < T::ZERO { lo } else { hi }));
@@ -252,7 +257,7 @@ impl Elementwise {
     pub fn values<T: Real>(&self, x: &[T], out: &mut [T]) {
         let step = T::from_f64(self.step);
         if self.noise == 1.0 && self.ceiling == f64::INFINITY {
-            vectorized(|| self.each(x, out, |_, code| code * step));
+            self.each(x, out, |_, code| code * step);
         } else {
             self.each(x, out, |x, code| self.value_of(x, code, step));
         }
@@ -262,12 +267,11 @@ impl Elementwise {
     /// counts. Codes beyond 255 saturate, NaN gives the smallest: check [`Grid::zero_point`] once beforehand.
     pub fn codes_u8(&self, x: &[f32], out: &mut [u8]) {
         let lo = self.lo as f32;
-        let shift = |_: f32, code: f32| {
+        self.each(x, out, |_, code| {
             let shifted = math::clamp(code - lo, 0.0, 255.0);
             // Through the rounding constant's mantissa bits: conversions to u8 do not vectorise.
             (shifted + 12_582_912.0).to_bits() as u8
-        };
-        vectorized(|| self.each(x, out, shift));
+        });
     }
 
     /// Quantized values and their u8 codes (as in [`Self::codes_u8`]) in one pass; the shortest length counts.

@@ -28,6 +28,14 @@ impl<'a, T: Real> Packed<'a, T> {
         Self { terms, columns, panels, step: terms * T::PANEL, run: terms, gap: 0 }
     }
 
+    /// Panels of all terms, `step` elements apart.
+    pub(crate) fn spread(panels: &'a [T], step: usize, (terms, columns): (usize, usize)) -> Self {
+        assert!(step >= terms * T::PANEL, "panels must not overlap");
+        let before = columns.div_ceil(T::PANEL).saturating_sub(1) * step;
+        assert!(before + terms * T::PANEL <= panels.len(), "panels must be whole");
+        Self { terms, columns, panels, step, run: terms, gap: 0 }
+    }
+
     /// Panels of `len` terms each time, `runs` times, `run_step` elements apart.
     pub(crate) fn in_runs(
         panels: &'a [T],

@@ -1,6 +1,6 @@
 //! The convolution and its input gradient, which is a convolution with the kernel turned by half a turn.
 
-use super::points::{input_tile, kernel_panels, output_tile};
+use super::points::{input_tile, kernel_panel, output_tile};
 use super::{Field, POINTS, SKEW, SPAN, TILE, Tiles};
 use crate::float::{self, Left, Packed, Rows, Runs, Target};
 use crate::geometry::Conv2dSizes;
@@ -53,9 +53,12 @@ fn correlate<T: Real>(
 ) {
     let (ci, co) = (from.c, to.c);
     let tiles = Tiles::new(to.h, to.w);
-    let step = Packed::<T>::len(ci, co) + SKEW;
-    let mut panels = Scratch::<T>::take(POINTS * step);
-    kernel_panels(w, ci, co, &mut panels, step);
+    // Panel after panel, each with all points.
+    let step = ci * T::PANEL + SKEW;
+    let mut panels = Scratch::<T>::take(co.div_ceil(T::PANEL) * POINTS * step);
+    parallel::for_each_chunk(&mut panels, POINTS * step, |panel, to| {
+        kernel_panel(w, (ci, co), panel * T::PANEL, to, step);
+    });
     let panels = &panels[..];
     // Rows of tiles if they do not overlap the next image, else whole images.
     let (unit, unit_tiles) = match to.h.is_multiple_of(TILE) {
@@ -91,7 +94,7 @@ fn correlate<T: Real>(
             for k in 0..POINTS {
                 let runs = Runs { runs: 1, run_step: 0, len: ci, step: 1 };
                 let rows = Rows::every(ci);
-                let right = Packed::new(&panels[k * step..][..step], ci, co);
+                let right = Packed::spread(&panels[k * step..], POINTS * step, (ci, co));
                 let target = Target { rows: Rows::every(co), add: false };
                 let a = &a[k * a_step..][..count * ci];
                 float::product(Left { a, count, rows, runs }, &right, target, &mut m[k * m_step..]);

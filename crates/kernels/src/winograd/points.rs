@@ -196,20 +196,22 @@ every_path! {
 }
 
 every_path! {
-    /// Kernel `[3, 3, terms, n]` at the points, each as panels of `terms` terms, `step` elements from point to point.
-    pub(super) fn kernel_panels<T: Real>(w: &[T], terms: usize, n: usize, to: &mut [T], step: usize) {
-        if !n.is_multiple_of(T::PANEL) {
+    /// Up to a panel of columns, from `first`, of kernel `[3, 3, terms, n]` at the points: panels of `terms` terms, `step`
+    /// elements from point to point.
+    pub(super) fn kernel_panel<T: Real>(w: &[T], sizes: (usize, usize), first: usize, to: &mut [T], step: usize) {
+        let (terms, n) = sizes;
+        let columns = T::PANEL.min(n - first);
+        if columns < T::PANEL {
             to.fill(T::ZERO);
         }
         // No block is wider than a panel.
         let wide = WIDE && T::PANEL >= 16;
         for term in 0..terms {
-            for_each_block!(n, [16, 8, 1] if wide else [8, 1], |at, L| {
-                let place = at / T::PANEL * terms * T::PANEL + term * T::PANEL + at % T::PANEL;
+            for_each_block!(columns, [16, 8, 1] if wide else [8, 1], |at, L| {
                 both_axes::<T, L, 3, SPAN>(
-                    |i, j| *lanes::<T, L>(w, ((i * 3 + j) * terms + term) * n + at),
+                    |i, j| *lanes::<T, L>(w, ((i * 3 + j) * terms + term) * n + first + at),
                     kernel::<T, FUSED>,
-                    |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + place) = v,
+                    |i, j, v| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + term * T::PANEL + at) = v,
                 );
             });
         }
