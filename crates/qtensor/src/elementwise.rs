@@ -239,8 +239,9 @@ impl Elementwise {
         match self.map {
             Map::Round { inverse } => {
                 let inverse = T::from_f64(inverse);
-                // A closure small enough to be inlined, and with that compiled for the widest vectors.
-                vectorized(|| {
+                // A closure small enough to be inlined, and with that compiled for the widest vectors; what it holds by
+                // value cannot be what it writes.
+                vectorized(move || {
                     for (out, &x) in pairs {
                         *out = f(x, math::round_small(math::clamp(x * inverse, lo, hi)));
                     }
@@ -325,7 +326,7 @@ impl Elementwise {
             StandIn::Relu { slope, cap } if self.leak == 0.0 => {
                 let (cap, at_zero) = (T::from_f64(cap), T::from_f64(slope * self.slope));
                 let one = T::from_f64(self.slope);
-                vectorized(|| {
+                vectorized(move || {
                     all.for_each(|(out, x, g)| {
                         let below = if x > T::ZERO { one } else { at_zero };
                         *out = g * if x > cap { T::ZERO } else { below };

@@ -118,8 +118,9 @@ impl IntegerConv {
         }
         let (inverse, zero) = (1.0 / self.grid.step, f32::from(self.grid.zero_point));
         pieces(&mut self.codes, |at, codes| {
-            vectorized(|| {
-                for (code, &x) in codes.iter_mut().zip(&x[at..]) {
+            let x = &x[at..];
+            vectorized(move || {
+                for (code, &x) in codes.iter_mut().zip(x) {
                     // Adding 1.5 * 2^23 leaves the rounded code in the low mantissa bits; this vectorises, `as u8` does not.
                     *code = ((x * inverse + zero).clamp(0.0, 255.0) + 12_582_912.0).to_bits() as u8;
                 }

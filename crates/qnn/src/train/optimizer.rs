@@ -185,7 +185,7 @@ impl Step<'_> {
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
                 let decay = decay(weight_decay);
                 values.for_each(|((w, g), m)| {
-                    vectorized(|| {
+                    vectorized(move || {
                         for ((w, &g), m) in w.iter_mut().zip(g).zip(m) {
                             let g = g * scale + decay * *w;
                             *m = momentum * *m - rate * g;
@@ -200,7 +200,7 @@ impl Step<'_> {
                 let step = (f64::from(rate) * correction) as f32;
                 let shrink = rate * decay(weight_decay);
                 values.zip(second.par_chunks_mut(PIECE)).for_each(|(((w, g), m), v)| {
-                    vectorized(|| {
+                    vectorized(move || {
                         for (((w, &g), m), v) in w.iter_mut().zip(g).zip(m).zip(v) {
                             let g = g * scale;
                             *m += (1.0 - beta1) * (g - *m);
