@@ -81,6 +81,12 @@ pub(crate) fn peers(args: Vec<OsString>, groups: &[&str]) -> Result<Parsed<peers
             Long("work") => flags.works.push(parser.value()?.string()?),
             Long("threads") => flags.threads.push(positive(parser.value()?.parse()?, "threads")?),
             Long("rounds") => flags.rounds = positive(parser.value()?.parse()?, "rounds")?,
+            Long("isa") => {
+                let name = parser.value()?.string()?;
+                flags.isa = peers::Isa::named(&name).ok_or_else(|| {
+                    UsageError(format!("no instruction set {name:?}; there are native, avx2"))
+                })?;
+            }
             Long("json") => flags.json = Some(parser.value()?.into()),
             Short('h') | Long("help") => return Ok(Parsed::Help),
             other => return Err(other.unexpected().into()),
@@ -136,6 +142,9 @@ mod tests {
         assert_eq!((flags.threads, flags.rounds, flags.json), (vec![2], 9, Some("f".into())));
         assert_eq!(flags.only, ["train"]);
         assert_eq!(parse("--only all"), Err(r#"no group "all"; there are kernels, train"#.into()));
+        assert_eq!(flags.isa, peers::Isa::Native);
+        assert!(matches!(parse("--isa avx2"), Ok(Parsed::Run(f)) if f.isa == peers::Isa::Avx2));
+        assert_eq!(parse("--isa sse"), Err(r#"no instruction set "sse"; there are native, avx2"#.into()));
         assert_eq!(parse("--threads 0"), Err("--threads must be at least 1".into()));
         assert!(parse("--threads many").is_err());
     }

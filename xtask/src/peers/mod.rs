@@ -5,6 +5,7 @@
 //! (see [`worker`]). So a disturbance of the machine meets all of them, and only ratios within a round are compared.
 
 mod groups;
+mod isa;
 mod run;
 mod table;
 mod venv;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::flags::{self, Parsed};
+pub(crate) use isa::Isa;
 
 /// Options of `peers`.
 #[derive(Debug, Default, PartialEq)]
@@ -29,12 +31,14 @@ pub(crate) struct Flags {
     pub(crate) rounds: usize,
     /// Works to run: those whose name contains one of these; empty means all.
     pub(crate) works: Vec<String>,
+    /// Instruction sets that ours and theirs may use.
+    pub(crate) isa: Isa,
     /// Where the rows go.
     pub(crate) json: Option<PathBuf>,
 }
 
 const HELP: &str = "\
-Usage: cargo xtask peers [--only GROUP]… [--work TEXT]… [--threads N]… [--rounds N] [--json FILE]
+Usage: cargo xtask peers [--only GROUP]… [--work TEXT]… [--threads N]… [--isa ISA] [--rounds N] [--json FILE]
 
 Times peers interleaved with ours in one run, and prints a Markdown table of medians. Ratios above 1 say that ours is faster.
 Python peers run in a virtual environment with pinned versions, made in the target directory; without Python or a package
@@ -43,8 +47,11 @@ index they are left out, and the end of the output says so.
   --only GROUP  run only this group of works; may be repeated (see the list below)
   --work TEXT   run only works whose name contains TEXT; may be repeated
   --threads N   threads for ours and for theirs [1]; may be repeated
+  --isa ISA     hold ours and theirs to an instruction set: avx2, as on a processor without AVX-512 and VNNI (Linux on x86-64
+                with cc and objdump); native lets each use what it finds [native]
   --rounds N    samples of each participant, of which medians are taken [9]
-  --json FILE   write the rows as a JSON array: group, work, peer, version, threads, ours, theirs, unit, ratio, spread
+  --json FILE   write the rows as a JSON array: group, work, peer, version, threads, isa, ours, theirs, unit,
+                ratio, spread
 
 Groups:
 ";
@@ -70,12 +77,12 @@ pub(crate) fn run(args: Vec<OsString>) -> Result<ExitCode> {
                 run::group(group, &flags, threads, &mut rows, &mut missing)?;
                 // Written after each group, so that an interruption loses one group at most.
                 if let Some(path) = &flags.json {
-                    let text = serde_json::to_string_pretty(&table::json(&rows))? + "\n";
+                    let text = serde_json::to_string_pretty(&table::json(&rows, flags.isa))? + "\n";
                     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
                 }
             }
         }
     }
-    print!("{}", table::markdown(&rows, &missing));
+    print!("{}", table::markdown(&rows, &missing, flags.isa));
     Ok(if rows.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -19,11 +19,13 @@ pub(super) fn group(
     missing: &mut Vec<String>,
 ) -> Result<()> {
     let ours = crate::forward::build_example("benches", group.ours)?;
-    let mut command = Command::new(&ours);
+    let mut command = Command::new(flags.isa.program(&ours)?);
     command.current_dir(workspace::root());
+    flags.isa.hold(&mut command)?;
     let mut workers = vec![Worker::start(command, threads).with_context(|| ours.display().to_string())?];
     for peers in group.peers {
-        let python = match venv::python(peers.requirements) {
+        let python = venv::python(peers.requirements).and_then(|python| flags.isa.python(&python));
+        let python = match python {
             Ok(python) => python,
             Err(error) => {
                 let scripts = peers.scripts.join(", ");
@@ -34,6 +36,7 @@ pub(super) fn group(
         for script in peers.scripts {
             let mut command = Command::new(&python);
             command.arg(workspace::root().join("xtask/peers").join(script));
+            flags.isa.hold(&mut command)?;
             match Worker::start(command, threads) {
                 Ok(worker) => workers.push(worker),
                 Err(error) => missing.push(format!("{}: {script}: {error:#}", group.name)),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::Isa;
 use super::worker::{Peer, Work};
 
 /// Ours against one peer on one work.
@@ -63,11 +64,11 @@ fn quantile(samples: &[f64], q: f64) -> f64 {
 }
 
 /// The rows as an array of objects.
-pub(super) fn json(rows: &[Row]) -> Value {
+pub(super) fn json(rows: &[Row], isa: Isa) -> Value {
     let object = |row: &Row| {
         json!({
             "group": row.group, "work": row.work, "peer": row.peer, "version": row.version,
-            "threads": row.threads, "ours": row.ours, "theirs": row.theirs, "unit": row.unit,
+            "threads": row.threads, "isa": isa.name(), "ours": row.ours, "theirs": row.theirs, "unit": row.unit,
             "ratio": row.ratio, "spread": row.spread,
         })
     };
@@ -75,8 +76,11 @@ pub(super) fn json(rows: &[Row]) -> Value {
 }
 
 /// The rows as tables, one a group, with the machine above and what is missing below.
-pub(super) fn markdown(rows: &[Row], missing: &[String]) -> String {
+pub(super) fn markdown(rows: &[Row], missing: &[String], isa: Isa) -> String {
     let mut text = format!("Measured on {}.\n", machine());
+    if isa != Isa::Native {
+        text += &format!("All are held to {}: ours and theirs.\n", isa.name());
+    }
     let mut group = ("", 0);
     for row in rows {
         if (row.group.as_str(), row.threads) != group {
@@ -155,13 +159,14 @@ mod tests {
     #[test]
     fn tables_have_every_field() {
         let rows = [row("ms", &[2.0], &[5.0])];
-        let json = json(&rows);
-        for field in
-            ["group", "work", "peer", "version", "threads", "ours", "theirs", "unit", "ratio", "spread"]
-        {
+        let json = json(&rows, Isa::Avx2);
+        for field in [
+            "group", "work", "peer", "version", "threads", "isa", "ours", "theirs", "unit", "ratio", "spread",
+        ] {
             assert!(!json[0][field].is_null(), "{field}");
         }
-        let text = markdown(&rows, &["q: not there".into()]);
+        let text = markdown(&rows, &["q: not there".into()], Isa::Avx2);
+        assert!(text.contains("held to avx2"), "{text}");
         assert!(text.contains("| w | p 1 | 2.000 | 5.000 | ms | 2.50 | 0 % |\n"), "{text}");
         assert!(text.contains("\n- q: not there\n"));
         assert_eq!([figure(0.01234), figure(123.44), figure(12345.0)], ["0.01234", "123.4", "12345"]);
