@@ -5,7 +5,7 @@ use benches::{CONVOLUTIONS, Report, codes, conv_name, floats, trits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kernels::dispatch::Kernel;
 use kernels::epilogue::{Requantize, Scale};
-use kernels::int8::{self, Panel16};
+use kernels::int8;
 use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding, conv2d, depthwise};
 
@@ -40,7 +40,7 @@ fn convolutions(c: &mut Criterion) {
                 b.iter(|| ternary::conv2d(kernel, &g, (&x, 0), &packed, &scale, &mut real).expect("shapes"));
             });
         }
-        let packed = Panel16::conv2d(&g, &w).expect("bytes");
+        let packed = int8::Packed::conv2d(&g, &w).expect("bytes");
         group.bench_function("int8 to codes", |b| {
             b.iter(|| int8::conv2d(kernel, &g, (&x, 0), &packed, &requantize, &mut y).expect("shapes"));
         });

@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kernels::dispatch::Kernel;
 use kernels::epilogue::Accumulators;
 use kernels::gemm::{MatRef, gemm};
-use kernels::int8::{self, Panel16};
+use kernels::int8;
 use kernels::ternary::{self, Form, Packed};
 
 fn gemms(c: &mut Criterion) {
@@ -31,7 +31,7 @@ fn gemms(c: &mut Criterion) {
             });
         }
 
-        let packed = Panel16::gemm(k, n, &w).expect("bytes");
+        let packed = int8::Packed::gemm(k, n, &w).expect("bytes");
         group.bench_function("int8", |b| {
             b.iter(|| int8::gemm(kernel, &a, &packed, &Accumulators, &mut acc).expect("shapes"));
         });

@@ -115,6 +115,29 @@ fn wrong_buffers_are_errors() {
     assert_eq!(codes, [0, 153, 255]);
 }
 
+/// The nearest code, ties to even, whatever the input: halves, their neighbours, infinities, no numbers, and more of them
+/// than one part of the work.
+#[test]
+fn input_codes_are_the_nearest() {
+    for grid in [InputGrid::UNIT_IMAGE, InputGrid::STANDARDISED, InputGrid { scale: 0.02, zero_point: 77 }] {
+        let weights = "ternary(alpha=auto)";
+        let model = random_model(small_networks(weights, "quantized_relu(8, 2)", grid).swap_remove(0), 1);
+        let engine = Engine::new(lower(&model.network, &model).unwrap().program).unwrap();
+        let zero = f32::from(grid.zero_point);
+        let mut x: Vec<f32> = (-1200..1200).map(|halves| halves as f32 / 2.0 * grid.scale).collect();
+        let neighbours: Vec<f32> = x.iter().flat_map(|v| [v.next_down(), v.next_up()]).collect();
+        x.extend(neighbours);
+        x.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, -0.0, 1e-40]);
+        x = x.iter().copied().cycle().take(150_000).collect();
+        let mut codes = vec![9; x.len()];
+        engine.input_codes(&x, &mut codes).unwrap();
+        for (&x, &code) in x.iter().zip(&codes) {
+            let nearest = ((x / grid.scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8;
+            assert_eq!(code, nearest, "{x} {grid:?}");
+        }
+    }
+}
+
 #[test]
 fn predictions_are_those_of_the_trained_network() {
     let network =

@@ -20,6 +20,24 @@ pub fn for_each_chunk<T: Send>(data: &mut [T], chunk: usize, f: impl Fn(usize, &
     data.chunks_mut(chunk).enumerate().for_each(|(i, c)| f(i, c));
 }
 
+/// As [`for_each_chunk`], on one thread where the chunks are `few`: the work is then done before another thread is awake.
+pub(crate) fn for_each_chunk_unless<T: Send>(
+    few: bool,
+    data: &mut [T],
+    chunk: usize,
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    if few {
+        data.chunks_mut(chunk.max(1)).enumerate().for_each(|(i, c)| f(i, c));
+    } else {
+        for_each_chunk(data, chunk, f);
+    }
+}
+
+/// Integer multiply-accumulates below which work is not shared out: some tens of microseconds with wide vectors, about what
+/// it takes until another thread works at all.
+pub(crate) const FEW_MACS: usize = 1 << 25;
+
 /// As [`for_each_chunk`] over two slices cut into equally many chunks.
 ///
 /// # Panics

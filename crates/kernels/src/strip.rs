@@ -57,10 +57,10 @@ const MIN_PIXELS: usize = 64;
 
 /// Cuts `y` `[n, oh, ow, c]` into strips of output rows, none of which crosses an image, and calls
 /// `f(image, strip, its part of y)` for each, in parallel over
-/// fixed blocks of about `block_macs` multiply-accumulates.
+/// fixed blocks of about `block_macs` multiply-accumulates, if there are `least_macs` in all.
 pub(crate) fn strips<T: Send>(
     g: &Conv2dSizes,
-    block_macs: usize,
+    (block_macs, least_macs): (usize, usize),
     y: &mut [T],
     f: impl Fn(usize, Strip, &mut [T]) + Sync + Send,
 ) {
@@ -68,7 +68,8 @@ pub(crate) fn strips<T: Send>(
     let macs = (g.macs() as usize).checked_div(g.batch * g.out_h).unwrap_or(0);
     let block =
         parallel::rows_per_chunk(g.batch * g.out_h, macs, block_macs).max(MIN_PIXELS.div_ceil(g.out_w));
-    parallel::for_each_chunk(y, block * line, |i, mut y| {
+    let few = (g.macs() as usize) < least_macs;
+    parallel::for_each_chunk_unless(few, y, block * line, |i, mut y| {
         let mut row = i * block;
         while !y.is_empty() {
             let first = row % g.out_h;

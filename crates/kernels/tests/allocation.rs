@@ -6,7 +6,6 @@ use std::cell::Cell;
 use kernels::dispatch::Kernel;
 use kernels::epilogue::Accumulators;
 use kernels::gemm::MatRef;
-use kernels::int8::Panel16;
 use kernels::ternary::{Form, Packed};
 use kernels::{Conv2d, Padding, Pool2d, channel, conv2d, depthwise, gemm, int8, pool, ternary};
 
@@ -87,7 +86,7 @@ fn integer_operations_and_packing_allocate_nothing_once_warm() {
         let g = if form == Form::Packed2 { one } else { g };
         (g, Packed::conv2d(form, &g, &w[..g.kernel_len()]).expect("trits"))
     });
-    let mut bytes = Panel16::conv2d(&g, &w).expect("bytes");
+    let mut bytes = int8::Packed::conv2d(&g, &w).expect("bytes");
     let flat = Form::ALL.map(|form| Packed::gemm(form, 27, 5, &w[..135]).expect("trits"));
     let mut y = vec![0; g.output_len()];
     let count = allocations(|| {

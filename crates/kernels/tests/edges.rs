@@ -6,7 +6,7 @@ mod common;
 use common::{codes, trits, values};
 use kernels::dispatch::{Kernel, Path};
 use kernels::epilogue::{Accumulators, Requantize, Scale};
-use kernels::int8::{self, Panel16};
+use kernels::int8;
 use kernels::ternary::float::{self, Sums3};
 use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding, reference};
@@ -76,7 +76,7 @@ fn convolutions_at_the_edges() {
         }
         let x = codes(8, g.input_len());
         reference::integer::conv2d(&g, (&x, 200), &w, &mut want);
-        let packed = Panel16::conv2d(&g, &w).expect("bytes");
+        let packed = int8::Packed::conv2d(&g, &w).expect("bytes");
         for kernel in kernels() {
             let mut got = vec![1; g.output_len()];
             int8::conv2d(kernel, &g, (&x, 200), &packed, &Accumulators, &mut got).expect("shapes");

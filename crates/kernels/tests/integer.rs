@@ -6,8 +6,9 @@ mod common;
 use common::*;
 use kernels::codes::AddCodes;
 use kernels::dispatch::{Kernel, Path, knobs};
-use kernels::epilogue::{Accumulators, Epilogue, Requantize, Scale};
-use kernels::int8::Panel16;
+use kernels::epilogue::{
+    self, Accumulators, Addend, Affine, Epilogue, Grid, Quantize, QuantizeSum, Requantize, Scale,
+};
 use kernels::ternary::{Form, Packed, storage};
 use kernels::{Conv2d, KernelError, Padding, codes, int8, reference, ternary};
 use proptest::prelude::*;
@@ -68,6 +69,80 @@ fn every_epilogue(n: usize, acc: &[i32], op: &dyn Op) -> Result<(), TestCaseErro
             let line = i128::from(acc) * i128::from(falling[i % n]) + i128::from(offset[i % n]);
             prop_assert_eq!(i128::from(got), (line >> shifts[i % n]).clamp(0, 200));
         }
+        every_real_epilogue(kernel, n, acc, op)?;
+    }
+    Ok(())
+}
+
+/// Constants of a real branch, wild on purpose: subnormal and huge scales, values that are no numbers.
+struct Branch {
+    zero: Vec<i32>,
+    scale: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    norm: Option<[Vec<f32>; 2]>,
+}
+
+impl Branch {
+    fn new(n: usize, seed: u64) -> Self {
+        let wild = |seed| -> Vec<f32> {
+            let one = |b: u64| match b % 16 {
+                0 => f32::from_bits((b >> 20) as u32),
+                1 => 0.0,
+                // Halves of a code, so that ties are met.
+                2 => 0.5,
+                _ => ((b >> 40) as f32 / (1 << 23) as f32 - 1.0) * 2.0_f32.powi((b >> 8) as i32 % 12 - 6),
+            };
+            bits(seed).take(n).map(one).collect()
+        };
+        Self {
+            zero: bits(seed).take(n).map(|b| (b as i32) >> 14).collect(),
+            scale: wild(seed + 1),
+            bias: seed.is_multiple_of(2).then(|| wild(seed + 2)),
+            norm: (!seed.is_multiple_of(3)).then(|| [wild(seed + 3), wild(seed + 4)]),
+        }
+    }
+
+    fn affine(&self) -> Affine {
+        let norm = self.norm.as_ref().map(|[a, b]| [&a[..], &b[..]]);
+        Affine::new(&self.zero, &self.scale, self.bias.as_deref(), norm).expect("constants")
+    }
+
+    fn value(&self, acc: i32, c: usize) -> f32 {
+        let (bias, norm) = (self.bias.as_ref().map(|b| b[c]), self.norm.as_ref().map(|[a, b]| [a[c], b[c]]));
+        reference::integer::affine(acc, self.zero[c], self.scale[c], bias, norm)
+    }
+}
+
+/// Epilogues through real values, of one branch and of a sum with codes or with accumulators.
+fn every_real_epilogue(kernel: Kernel, n: usize, acc: &[i32], op: &dyn Op) -> Result<(), TestCaseError> {
+    let seed = (n + acc.len()) as u64;
+    let (own, other) = (Branch::new(n, seed), Branch::new(n, seed + 7));
+    let grid = Grid { unit: 2.0_f32.powi(seed as i32 % 9), high: [255, 31, 3][n % 3] };
+    let want = |value: f32| reference::integer::code(value, grid.unit, grid.high);
+    let quantize = Quantize::new(own.affine(), grid);
+    let mut got = vec![77; acc.len()];
+    op.quantize(kernel, &quantize, &mut got);
+    for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
+        prop_assert_eq!(got, want(own.value(acc, i % n)));
+    }
+    let mut again = vec![77; acc.len()];
+    epilogue::apply(&quantize, n, acc, &mut again).expect("shapes");
+    prop_assert_eq!(&again, &got);
+
+    let codes = random_codes(seed, acc.len());
+    let sums: Vec<i32> = bits(seed).take(acc.len()).map(|b| (b as i32) >> 10).collect();
+    let (affine, second) = (own.affine(), other.affine());
+    for addend in [Addend::Codes(&codes), Addend::Accumulators(&sums)] {
+        let mut got = vec![77; acc.len()];
+        let sum = QuantizeSum::new(&affine, (&second, addend), grid, &got).expect("lengths");
+        op.quantize_sum(kernel, &sum, &mut got);
+        for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
+            let beside = match addend {
+                Addend::Codes(codes) => codes[i].into(),
+                Addend::Accumulators(sums) => sums[i],
+            };
+            prop_assert_eq!(got, want(own.value(acc, i % n) + other.value(beside, i % n)));
+        }
     }
     Ok(())
 }
@@ -77,12 +152,14 @@ trait Op {
     fn accumulators(&self, kernel: Kernel, out: &mut [i32]);
     fn scale(&self, kernel: Kernel, epilogue: &Scale<'_>, out: &mut [f32]);
     fn requantize(&self, kernel: Kernel, epilogue: &Requantize, out: &mut [u8]);
+    fn quantize(&self, kernel: Kernel, epilogue: &Quantize, out: &mut [u8]);
+    fn quantize_sum(&self, kernel: Kernel, epilogue: &QuantizeSum<'_>, out: &mut [u8]);
 }
 
 /// What an operation multiplies with.
 enum Weights {
     Trits(Packed),
-    Bytes(Panel16),
+    Bytes(int8::Packed),
     Depthwise(Vec<i8>),
 }
 
@@ -117,6 +194,12 @@ impl Op for Case<'_> {
     fn requantize(&self, kernel: Kernel, epilogue: &Requantize, out: &mut [u8]) {
         self.run(kernel, epilogue, out).expect("shapes");
     }
+    fn quantize(&self, kernel: Kernel, epilogue: &Quantize, out: &mut [u8]) {
+        self.run(kernel, epilogue, out).expect("shapes");
+    }
+    fn quantize_sum(&self, kernel: Kernel, epilogue: &QuantizeSum<'_>, out: &mut [u8]) {
+        self.run(kernel, epilogue, out).expect("shapes");
+    }
 }
 
 /// Compares a convolution on all paths and epilogues with its definition.
@@ -139,7 +222,7 @@ proptest! {
     #[test]
     fn int8_conv2d_is_exact(g in conv2d(), seed: u64, pad: u8) {
         let (x, w) = (random_codes(seed, g.input_len()), bytes(seed ^ 1, g.kernel_len()));
-        let packed = Panel16::conv2d(&g, &w).expect("bytes");
+        let packed = int8::Packed::conv2d(&g, &w).expect("bytes");
         convolution(&g, &x, pad, &w, Weights::Bytes(packed))?;
     }
 
@@ -153,7 +236,7 @@ proptest! {
     fn int8_gemm_is_exact(m in 0..40_usize, n in 1..70_usize, k in 1..600_usize, seed: u64) {
         let a = random_codes(seed, m * k);
         let w = bytes(seed ^ 1, k * n);
-        product((m, n, k), &a, &w, Weights::Bytes(Panel16::gemm(k, n, &w).expect("bytes")))?;
+        product((m, n, k), &a, &w, Weights::Bytes(int8::Packed::gemm(k, n, &w).expect("bytes")))?;
     }
 
     #[test]
@@ -163,6 +246,10 @@ proptest! {
         codes::max_pool(&g, &x, &mut got).expect("shapes");
         reference::integer::max_pool(&g, &x, &mut want);
         prop_assert_eq!(&got, &want);
+        let (mut sums, mut wanted) = (vec![0; g.output_len()], vec![1; g.output_len()]);
+        codes::sum_pool(&g, &x, &mut sums).expect("shapes");
+        reference::integer::sum_pool(&g, &x, &mut wanted);
+        prop_assert_eq!(&sums, &wanted);
         codes::avg_pool(&g, &x, &mut got).expect("shapes");
         reference::integer::avg_pool(&g, &x, &mut want);
         prop_assert_eq!(&got, &want);
@@ -349,14 +436,41 @@ fn int8_accumulators_never_overflow() {
             let a = vec![255_u8; m * k];
             for extreme in [-128, 127] {
                 let w = vec![extreme; k * n];
-                product((m, n, k), &a, &w, Weights::Bytes(Panel16::gemm(k, n, &w).expect("bytes")))
+                product((m, n, k), &a, &w, Weights::Bytes(int8::Packed::gemm(k, n, &w).expect("bytes")))
                     .expect("exact");
             }
         }
     }
     let g = Conv2d::new([1, 5, 5, 300], [3, 3, 300, 3], [1, 1], Padding::Same).expect("geometry");
     let (x, w) = (vec![255; g.input_len()], vec![-128; g.kernel_len()]);
-    convolution(&g, &x, 255, &w, Weights::Bytes(Panel16::conv2d(&g, &w).expect("bytes"))).expect("exact");
+    convolution(&g, &x, 255, &w, Weights::Bytes(int8::Packed::conv2d(&g, &w).expect("bytes")))
+        .expect("exact");
+}
+
+/// A sum knows the output it was made for; another one is refused, not read beyond.
+#[test]
+#[should_panic(expected = "the output it was made for")]
+fn a_sum_is_for_one_output() {
+    let (w, affine) = (int8::Packed::gemm(1, 2, &[1, 1]).expect("bytes"), Branch::new(2, 1).affine());
+    let (addend, mut y) = ([0; 4], vec![0; 64]);
+    let (made_for, other) = y.split_at_mut(4);
+    let grid = Grid { unit: 1.0, high: 255 };
+    let sum = QuantizeSum::new(&affine, (&affine, Addend::Codes(&addend)), grid, made_for).expect("lengths");
+    let _ = int8::gemm(Kernel::default(), &[1, 2], &w, &sum, &mut other[..4]);
+}
+
+#[test]
+fn real_epilogues_check_their_lengths() {
+    assert!(Affine::new(&[0; 3], &[1.0; 2], None, None).is_err());
+    assert!(Affine::new(&[0; 3], &[1.0; 3], Some(&[0.0; 4]), None).is_err());
+    assert!(Affine::new(&[0; 3], &[1.0; 3], None, Some([&[1.0; 3], &[0.0; 2]])).is_err());
+    let affine = |n: usize| Affine::new(&vec![0; n], &vec![1.0; n], None, None).expect("constants");
+    let grid = Grid { unit: 1.0, high: 255 };
+    let (three, four) = (affine(3), affine(4));
+    assert!(QuantizeSum::new(&three, (&three, Addend::Codes(&[0; 5])), grid, &[0; 6]).is_err());
+    assert!(QuantizeSum::new(&three, (&four, Addend::Codes(&[0; 6])), grid, &[0; 6]).is_err());
+    assert!(epilogue::apply(&Quantize::new(three, grid), 4, &[0; 8], &mut [0; 8]).is_err());
+    assert!(epilogue::apply(&Quantize::new(four, grid), 4, &[0; 8], &mut [0; 7]).is_err());
 }
 
 #[test]

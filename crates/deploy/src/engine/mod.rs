@@ -1,10 +1,11 @@
 //! The host engine: the integer program on the SIMD kernels, batched, on all threads.
 
-mod residual;
+mod epilogue;
 mod step;
 
 use std::sync::{Mutex, PoisonError};
 
+use kernels::dispatch::vectorized;
 use rayon::prelude::*;
 
 use crate::DeployError;
@@ -29,9 +30,10 @@ pub struct Engine {
 struct Workspace {
     codes: Vec<Vec<u8>>,
     sums: Vec<Vec<u16>>,
-    accumulators: [Vec<i32>; 2],
-    /// Memory for residual sums.
-    reals: Vec<f32>,
+    /// The branch of a sum that is kept until the other one is computed.
+    kept: Vec<i32>,
+    /// Accumulators that no kernel computes.
+    spare: Vec<i32>,
 }
 
 impl Engine {
@@ -94,10 +96,24 @@ impl Engine {
     pub fn input_codes(&self, x: &[f32], codes: &mut [u8]) -> Result<(), DeployError> {
         length("input codes", x.len(), codes.len())?;
         let grid = self.program.grid;
-        let zero = f32::from(grid.zero_point);
-        for (code, &x) in codes.iter_mut().zip(x) {
-            *code = ((x / grid.scale).round_ties_even() + zero).clamp(0.0, 255.0) as u8;
+        // The bounds are integers, so clamping first is the same, and brings what is no number to the lowest code.
+        let (low, high) = (-f32::from(grid.zero_point), 255.0 - f32::from(grid.zero_point));
+        // Around 1.5 * 2^23 the spacing of f32 is 1: an addition rounds to an integer, ties to even, in the lowest bits.
+        let integers = 1.5 * (1 << 23) as f32;
+        let part = |(codes, x): (&mut [u8], &[f32])| {
+            vectorized(|| {
+                for (code, &x) in codes.iter_mut().zip(x) {
+                    let rounded = (x / grid.scale).max(low).min(high) + integers;
+                    *code = (rounded.to_bits() as u8).wrapping_add(grid.zero_point);
+                }
+            });
+        };
+        const PART: usize = 1 << 16;
+        if codes.len() <= PART {
+            part((codes, x));
+            return Ok(());
         }
+        codes.par_chunks_mut(PART).zip(x.par_chunks(PART)).for_each(part);
         Ok(())
     }
 
@@ -176,21 +192,13 @@ impl Workspace {
         let buffer = |wanted: Element| {
             move |t: &crate::program::Tensor| if t.element == wanted { t.len * SAMPLES } else { 0 }
         };
-        let (mut accumulators, mut reals) = ([0, 0], 0);
-        for step in &program.steps {
-            let branches = step.op.branches();
-            for (most, branch) in accumulators.iter_mut().zip(branches) {
-                *most = (*most).max(branch.linear.window().output_len() * SAMPLES);
-            }
-            if let [first, _] = branches {
-                reals = reals.max(3 * first.linear.window().output_len() * SAMPLES);
-            }
-        }
+        let sums = program.steps.iter().map(|step| step.op.branches()).filter(|b| b.len() > 1);
+        let kept = sums.map(|b| b[0].linear.window().output_len() * SAMPLES).max().unwrap_or(0);
         Self {
             codes: program.tensors.iter().map(buffer(Element::U8)).map(|n| vec![0; n]).collect(),
             sums: program.tensors.iter().map(buffer(Element::U16)).map(|n| vec![0; n]).collect(),
-            accumulators: accumulators.map(|n| vec![0; n]),
-            reals: vec![0.0; reals],
+            kept: vec![0; kept],
+            spare: Vec::new(),
         }
     }
 }

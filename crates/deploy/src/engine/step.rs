@@ -1,26 +1,37 @@
 //! One step on the kernels: accumulators of every branch, then the epilogue.
 
 use kernels::dispatch::Kernel;
-use kernels::epilogue::{Accumulators, Epilogue as KernelEpilogue, Requantize};
-use kernels::int8::{self, Panel16};
+use kernels::epilogue::{
+    Accumulators, Addend, Epilogue as KernelEpilogue, Quantize, QuantizeSum, Requantize, apply,
+};
+use kernels::int8;
 use kernels::ternary;
 use kernels::{Conv2d, KernelError, Padding, Pool2d, codes};
 
 use super::Workspace;
-use super::residual::Residual;
+use super::epilogue::{self as real, Residual};
 use crate::DeployError;
-use crate::epilogue::{Affine, CodeGrid, IntegerEpilogue};
+use crate::epilogue::{Affine, IntegerEpilogue};
 use crate::program::{Branch, Element, Epilogue, Linear, Program, Step, StepOp, Weights, Window};
 
 /// A step with packed weights.
 #[derive(Debug)]
 pub(super) struct Prepared {
     branches: Vec<Packed>,
-    lines: Lines,
-    /// The lines as an epilogue of the kernels, where they have the form it takes: no accumulator is stored then.
-    fused: Option<Requantize>,
+    epilogue: Finish,
+}
+
+/// What becomes of the accumulators.
+#[derive(Debug)]
+enum Finish {
+    /// They are kept, or there are none.
+    None,
+    /// The program's lines.
+    Lines(Requantize),
+    /// The f32 operations the program's epilogues are proved equal to, where these are not all lines the kernels take.
+    Real(Quantize),
     /// A sum of two branches.
-    residual: Option<Residual>,
+    Sum(Box<Residual>),
 }
 
 /// A branch as the kernels want it.
@@ -39,20 +50,10 @@ pub(super) struct Packed {
 enum Packing {
     Codes,
     Trits(ternary::Packed),
-    Bytes(Panel16),
+    Bytes(int8::Packed),
     Depthwise(Vec<i8>),
     /// Dense on sums of codes: `[in, out]`.
     Sums(Vec<i8>),
-}
-
-/// Integer epilogues, as arrays.
-#[derive(Debug, Default)]
-struct Lines {
-    multiplier: Vec<i64>,
-    offset: Vec<i64>,
-    shift: Vec<u8>,
-    /// Channels without a multiplier.
-    others: Vec<(usize, IntegerEpilogue)>,
 }
 
 impl Prepared {
@@ -61,37 +62,31 @@ impl Prepared {
             Packed::new(b, program).map_err(|source| DeployError::Kernel { layer: b.name.clone(), source })
         };
         let branches: Vec<Packed> = step.op.branches().iter().map(pack).collect::<Result<_, _>>()?;
-        let mut lines = Lines::default();
-        if let StepOp::Compute { epilogue: Epilogue::Integer(channels), .. } = &step.op {
-            for (c, channel) in channels.iter().enumerate() {
-                let (m, o, s) = match channel {
-                    IntegerEpilogue::Multiplier { multiplier, offset, shift } => {
-                        (*multiplier, *offset, *shift)
-                    }
-                    IntegerEpilogue::Thresholds { .. } | IntegerEpilogue::Float { .. } => {
-                        lines.others.push((c, channel.clone()));
-                        (0, 0, 0)
-                    }
-                };
-                lines.multiplier.push(m.into());
-                lines.offset.push(o);
-                lines.shift.push(s);
+        let failed = |source| DeployError::Kernel { layer: step.name.clone(), source };
+        let epilogue = match (&branches[..], &step.op) {
+            ([only], StepOp::Compute { grid, epilogue: Epilogue::Integer(channels), .. }) => {
+                match lines(channels, &only.offset, grid.max) {
+                    Some(lines) => Finish::Lines(lines),
+                    None => Finish::Real(real::quantize(only, *grid).map_err(failed)?),
+                }
             }
-        }
-        let (fused, residual) = match (&branches[..], &step.op) {
-            ([only], StepOp::Compute { grid, .. }) => (lines.requantize(only, grid.max), None),
-            ([a, b], StepOp::Compute { grid, .. }) => (None, Some(Residual::new([a, b], *grid))),
-            _ => (None, None),
+            ([only], StepOp::Compute { grid, .. }) => {
+                Finish::Real(real::quantize(only, *grid).map_err(failed)?)
+            }
+            ([a, b], StepOp::Compute { grid, .. }) => {
+                Finish::Sum(Box::new(Residual::new([a, b], *grid).map_err(failed)?))
+            }
+            _ => Finish::None,
         };
-        Ok(Self { branches, lines, fused, residual })
+        Ok(Self { branches, epilogue })
     }
 
     /// A step that writes codes or sums, for `n` samples.
     pub(super) fn run(&self, op: &StepOp, w: &mut Workspace, n: usize) -> Result<(), KernelError> {
         match op {
-            StepOp::Compute { grid, output, .. } => {
+            StepOp::Compute { output, .. } => {
                 let mut out = std::mem::take(&mut w.codes[*output]);
-                let result = self.compute(w, n, *grid, &mut out);
+                let result = self.compute(w, n, &mut out);
                 w.codes[*output] = out;
                 result
             }
@@ -104,11 +99,8 @@ impl Prepared {
                 result
             }
             StepOp::SumPool { window, input, output } => {
-                let (input, output) = (&w.codes[*input], &mut w.sums[*output]);
-                let samples =
-                    input.chunks_exact(window.input_len()).zip(output.chunks_exact_mut(window.output_len()));
-                samples.take(n).for_each(|(x, y)| sum_pool(window, x, y));
-                Ok(())
+                let (from, to) = (n * window.input_len(), n * window.output_len());
+                codes::sum_pool(&pool(window, n)?, &w.codes[*input][..from], &mut w.sums[*output][..to])
             }
             StepOp::Logits { .. } => Ok(()),
         }
@@ -124,33 +116,41 @@ impl Prepared {
         Ok(())
     }
 
-    fn compute(
-        &self,
-        w: &mut Workspace,
-        n: usize,
-        grid: CodeGrid,
-        out: &mut [u8],
-    ) -> Result<(), KernelError> {
+    fn compute(&self, w: &mut Workspace, n: usize, out: &mut [u8]) -> Result<(), KernelError> {
         let len = n * self.branches[0].window.output_len();
         let out = &mut out[..len];
-        if let Some(fused) = &self.fused {
-            return self.branches[0].apply(w, n, fused, out);
-        }
-        let mut acc = std::mem::take(&mut w.accumulators);
-        let mut result = Ok(());
-        for (branch, acc) in self.branches.iter().zip(&mut acc) {
-            result = result.and_then(|()| branch.accumulate(w, n, &mut acc[..len]));
-        }
-        result = result.and_then(|()| match (&self.residual, &self.branches[..]) {
-            (Some(residual), _) => residual.apply([&acc[0][..len], &acc[1][..len]], &mut w.reals, out),
-            (None, [only, ..]) => {
-                self.lines.apply(&acc[0][..len], &only.offset, grid.max, out);
-                Ok(())
-            }
-            (None, []) => Ok(()),
-        });
-        w.accumulators = acc;
+        let mut spare = std::mem::take(&mut w.spare);
+        let mut kept = std::mem::take(&mut w.kept);
+        let result = match &self.epilogue {
+            Finish::None => Ok(()),
+            Finish::Lines(lines) => self.branches[0].finish(w, n, lines, &mut spare, out),
+            Finish::Real(real) => self.branches[0].finish(w, n, real, &mut spare, out),
+            Finish::Sum(sum) => self.sum(w, n, sum, (&mut kept[..], &mut spare), out),
+        };
+        (w.spare, w.kept) = (spare, kept);
         result
+    }
+
+    /// The codes of a sum of two branches.
+    fn sum(
+        &self,
+        w: &Workspace,
+        n: usize,
+        sum: &Residual,
+        (acc, spare): (&mut [i32], &mut Vec<i32>),
+        out: &mut [u8],
+    ) -> Result<(), KernelError> {
+        let kept = &self.branches[sum.kept];
+        let addend = match kept.weights {
+            Packing::Codes => Addend::Codes(&w.codes[kept.input][..out.len()]),
+            _ => {
+                let acc = &mut acc[..out.len()];
+                kept.accumulate(w, n, acc)?;
+                Addend::Accumulators(acc)
+            }
+        };
+        let epilogue = QuantizeSum::new(&sum.affine[1], (&sum.affine[0], addend), sum.grid, out)?;
+        self.branches[sum.last].finish(w, n, &epilogue, spare, out)
     }
 }
 
@@ -169,7 +169,7 @@ impl Packed {
                 Packing::Trits(ternary::Packed::chosen(largest, &conv(&window, 1, false)?, trits)?)
             }
             Linear::Conv2d { weights: Weights::Int8(bytes), .. } => {
-                Packing::Bytes(Panel16::conv2d(&conv(&window, 1, false)?, bytes)?)
+                Packing::Bytes(int8::Packed::conv2d(&conv(&window, 1, false)?, bytes)?)
             }
         };
         let zero = i32::from(tensor.zero_point);
@@ -205,6 +205,36 @@ impl Packed {
         }
     }
 
+    /// Multiply-accumulates of one sample.
+    pub(super) fn macs(&self) -> usize {
+        let taps = self.window.kernel_h * self.window.kernel_w;
+        self.window.output_len()
+            * match &self.weights {
+                Packing::Codes => 0,
+                Packing::Depthwise(_) => taps,
+                _ => taps * self.window.in_c,
+            }
+    }
+
+    /// What `epilogue` makes of `n` samples.
+    fn finish<E: KernelEpilogue>(
+        &self,
+        w: &Workspace,
+        n: usize,
+        epilogue: &E,
+        spare: &mut Vec<i32>,
+        out: &mut [E::Out],
+    ) -> Result<(), KernelError> {
+        match &self.weights {
+            Packing::Codes | Packing::Sums(_) => {
+                spare.resize(out.len(), 0);
+                self.accumulate(w, n, spare)?;
+                apply(epilogue, self.window.out_c, spare, out)
+            }
+            _ => self.apply(w, n, epilogue, out),
+        }
+    }
+
     /// What the kernels' `epilogue` makes of `n` samples; nothing for branches no kernel computes.
     fn apply<E: KernelEpilogue>(
         &self,
@@ -228,52 +258,21 @@ impl Packed {
     }
 }
 
-impl Lines {
-    /// The same lines for the kernels, on accumulators with the zero point not yet subtracted: shifts brought up to what
-    /// they take. `None` if a channel has no line or a slope of 1 or more.
-    fn requantize(&self, branch: &Packed, max: u8) -> Option<Requantize> {
-        let kernel = matches!(branch.weights, Packing::Trits(_) | Packing::Bytes(_) | Packing::Depthwise(_));
-        if !kernel || !self.others.is_empty() {
+/// A program's lines for the kernels, on accumulators with the zero point not yet subtracted: shifts brought up to what they
+/// take. `None` if a channel has no line or a slope of 1 or more.
+fn lines(channels: &[IntegerEpilogue], zero: &[i32], max: u8) -> Option<Requantize> {
+    let (mut multipliers, mut offsets, mut shifts) = (Vec::new(), Vec::new(), Vec::new());
+    for (channel, &zero) in channels.iter().zip(zero) {
+        let IntegerEpilogue::Multiplier { multiplier, offset, shift } = channel else {
             return None;
-        }
-        let (mut multipliers, mut offsets, mut shifts) = (Vec::new(), Vec::new(), Vec::new());
-        for (((&m, &o), &s), &zero) in
-            self.multiplier.iter().zip(&self.offset).zip(&self.shift).zip(&branch.offset)
-        {
-            let up = Requantize::SHIFTS.start().saturating_sub(s);
-            multipliers.push(i32::try_from(m << up).ok()?);
-            let offset = o.checked_sub(m.checked_mul(zero.into())?)?;
-            offsets.push(offset.checked_mul(1 << up)?);
-            shifts.push(s + up);
-        }
-        Requantize::lines(&multipliers, &offsets, &shifts, max).ok()
+        };
+        let up = Requantize::SHIFTS.start().saturating_sub(*shift);
+        multipliers.push(i32::try_from(i64::from(*multiplier) << up).ok()?);
+        let offset = offset.checked_sub(i64::from(*multiplier).checked_mul(zero.into())?)?;
+        offsets.push(offset.checked_mul(1 << up)?);
+        shifts.push(shift + up);
     }
-
-    fn apply(&self, acc: &[i32], zero: &[i32], max: u8, out: &mut [u8]) {
-        let (channels, max) = (zero.len(), i64::from(max));
-        for (acc, out) in acc.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
-            let lines = self.multiplier.iter().zip(&self.offset).zip(&self.shift).zip(zero);
-            for ((out, &acc), (((&m, &o), &s), &zero)) in out.iter_mut().zip(acc).zip(lines) {
-                *out = ((i64::from(acc - zero) * m + o) >> s).clamp(0, max) as u8;
-            }
-            for (c, other) in &self.others {
-                out[*c] = other.code(acc[*c] - zero[*c], max as u8);
-            }
-        }
-    }
-}
-
-fn sum_pool(w: &Window, x: &[u8], y: &mut [u16]) {
-    for (p, pixel) in y.chunks_exact_mut(w.out_c).enumerate() {
-        let (oy, ox) = (p / w.out_w, p % w.out_w);
-        pixel.fill(0);
-        for ky in 0..w.kernel_h {
-            let start = ((oy * w.stride_h + ky) * w.in_w + ox * w.stride_w) * w.in_c;
-            for from in x[start..start + w.kernel_w * w.in_c].chunks_exact(w.in_c) {
-                pixel.iter_mut().zip(from).for_each(|(sum, &code)| *sum += u16::from(code));
-            }
-        }
-    }
+    Requantize::lines(&multipliers, &offsets, &shifts, max).ok()
 }
 
 /// The kernels' geometry of a window for `n` samples. Windows come from such geometries; SAME or valid is told apart by

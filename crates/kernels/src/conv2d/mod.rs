@@ -39,7 +39,7 @@ pub fn forward<T: Real>(g: &Conv2d, x: &[T], w: &[T], y: &mut [T]) -> Result<(),
     float::pack(MatRef::rows(w, n), (k, n), (0, k), &mut packed);
     let right = Packed::new(&packed, k, n);
     let target = Target { rows: Rows::every(n), add: false };
-    strips(g, BLOCK_MACS, y, |image, strip, y| {
+    strips(g, (BLOCK_MACS, 0), y, |image, strip, y| {
         with_rows(g, x, image, &strip, |a, line| {
             let rows = Rows {
                 base: 0,

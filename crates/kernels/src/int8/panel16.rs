@@ -1,4 +1,4 @@
-//! `i8` weights widened to panels of `i16`: 16 outputs by 2 codes to a step.
+//! `i8` weights widened to panels of `i16`, where nothing multiplies bytes exactly: 16 outputs by 2 codes to a step.
 //!
 //! Bytes would saturate (255 * 127 * 2 does not fit 16 bits), so codes and weights meet as 16-bit numbers whose
 //! products are added in pairs to 32 bits, exactly.
@@ -24,7 +24,7 @@ const STEP: usize = 2;
 
 /// A packed 8-bit weight. Packing again in place allocates nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Panel16 {
+pub(crate) struct Panel16 {
     layout: Layout,
     /// Panel by panel.
     steps: Vec<Step>,
@@ -35,7 +35,7 @@ impl Panel16 {
     ///
     /// # Errors
     /// A zero size, a `k` beyond 32896 (where an accumulator could overflow), or `weights` not `k n` long.
-    pub fn gemm(k: usize, n: usize, weights: &[i8]) -> Result<Self, KernelError> {
+    pub(crate) fn gemm(k: usize, n: usize, weights: &[i8]) -> Result<Self, KernelError> {
         Self::new(Layout { segments: 1, segment: k, n, step: STEP }, weights)
     }
 
@@ -43,7 +43,7 @@ impl Panel16 {
     ///
     /// # Errors
     /// As [`Panel16::gemm`].
-    pub fn conv2d(g: &Conv2d, weights: &[i8]) -> Result<Self, KernelError> {
+    pub(crate) fn conv2d(g: &Conv2d, weights: &[i8]) -> Result<Self, KernelError> {
         let layout = Layout { segments: g.kernel_h, segment: g.kernel_w * g.in_c, n: g.out_c, step: STEP };
         Self::new(layout, weights)
     }
@@ -71,7 +71,7 @@ impl Panel16 {
     ///
     /// # Errors
     /// `weights` of another length; the old weight is then kept.
-    pub fn repack(&mut self, weights: &[i8]) -> Result<(), KernelError> {
+    pub(crate) fn repack(&mut self, weights: &[i8]) -> Result<(), KernelError> {
         let Layout { segment, n, .. } = self.layout;
         length("Panel16::repack", "weights", self.layout.k() * n, weights.len())?;
         let segment_steps = self.layout.segment_steps();
@@ -94,24 +94,18 @@ impl Panel16 {
     }
 
     /// Rows of the weight: `k`, or `kh kw cin`.
-    pub fn k(&self) -> usize {
+    pub(crate) fn k(&self) -> usize {
         self.layout.k()
     }
 
     /// Columns of the weight: outputs.
-    pub fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         self.layout.n
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of_val(&self.steps[..])
-    }
-
-    /// Steps of the panels from `first` on.
-    #[cfg(all(feature = "std", target_arch = "x86_64"))]
-    pub(crate) fn panels_from(&self, first: usize) -> &[Step] {
-        &self.steps[first * self.layout.steps()..]
     }
 
     /// Steps of a panel.
@@ -142,11 +136,11 @@ impl Weight for Panel16 {
     ) {
         match kernel.path() {
             #[cfg(all(feature = "std", target_arch = "x86_64"))]
-            // SAFETY: a kernel on this path exists only on a CPU that can run it.
-            Path::Avx2 => unsafe { crate::x86_64::panels::multiply(self, patches, epilogue, out) },
-            #[cfg(all(feature = "std", target_arch = "x86_64"))]
-            // SAFETY: as above.
-            Path::Avx512 => unsafe { crate::x86_64::avx512::panels::multiply(self, patches, epilogue, out) },
+            // SAFETY: a kernel on these paths exists only on a CPU that can run AVX2. The wider path has a form of its own, see
+            // [`super::Packed`], and would be right with this one too.
+            Path::Avx2 | Path::Avx512 => unsafe {
+                crate::x86_64::panels::multiply(self, patches, epilogue, out);
+            },
             #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
             Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
             Path::Scalar => self.multiply_scalar(patches, epilogue, out),

@@ -6,6 +6,9 @@ use crate::geometry::{Pool2d, Pool2dSizes};
 use crate::lanes::{for_each_block, lanes, lanes_mut};
 use crate::{KernelError, parallel};
 
+/// Codes that a parallel block of pooling reads.
+const BLOCK: usize = 1 << 20;
+
 /// `y = max of x` over each window. `x` `[n, h, w, c]`, `y` `[n, oh, ow, c]`, on the same scale and zero point.
 ///
 /// # Errors
@@ -30,18 +33,36 @@ pub fn avg_pool(g: &Pool2d, x: &[u8], y: &mut [u8]) -> Result<(), KernelError> {
     pool("codes::avg_pool", g, x, y, avg_images)
 }
 
-fn pool(
+/// `y = sum of x` over each window, padding not counted. `x` `[n, h, w, c]` codes, `y` `[n, oh, ow, c]`.
+///
+/// # Errors
+/// Slices whose lengths are not the geometry's, or a window of more than 257 pixels (beyond which a sum could overflow).
+pub fn sum_pool(g: &Pool2d, x: &[u8], y: &mut [u16]) -> Result<(), KernelError> {
+    const OP: &str = "codes::sum_pool";
+    if g.size_h * g.size_w > 257 {
+        return Err(KernelError::Geometry {
+            op: OP,
+            reason: "the window is too large (rows, columns)",
+            sizes: [g.size_h, g.size_w, 0, 0],
+        });
+    }
+    pool(OP, g, x, y, sum_images)
+}
+
+fn pool<T: Send>(
     op: &'static str,
     g: &Pool2d,
     x: &[u8],
-    y: &mut [u8],
-    images: fn(&Pool2dSizes, &[u8], &mut [u8]),
+    y: &mut [T],
+    images: fn(&Pool2dSizes, &[u8], &mut [T]),
 ) -> Result<(), KernelError> {
     length(op, "x", g.input_len(), x.len())?;
     length(op, "y", g.output_len(), y.len())?;
     let (input, output) = (g.in_h * g.in_w * g.channels, g.out_h * g.out_w * g.channels);
-    let block = parallel::rows_per_chunk(g.batch, output * g.size_h * g.size_w, 1 << 20);
-    parallel::for_each_chunk(y, block * output, |i, y| images(g, &x[i * block * input..], y));
+    let work = output * g.size_h * g.size_w;
+    let block = parallel::rows_per_chunk(g.batch, work, BLOCK);
+    let few = g.batch * work < parallel::FEW_MACS / 16;
+    parallel::for_each_chunk_unless(few, y, block * output, |i, y| images(g, &x[i * block * input..], y));
     Ok(())
 }
 
@@ -86,6 +107,29 @@ two_paths! {
                     }
                 }
                 *lanes_mut::<u8, L>(pixel, start) = sum.map(|s| ((2 * s + count) / (2 * count)) as u8);
+            });
+        }
+        let _ = FUSED; // integers
+    }
+}
+
+two_paths! {
+    fn sum_images(g: &Pool2dSizes, x: &[u8], y: &mut [u16]) {
+        let c = g.channels;
+        for (p, pixel) in y.chunks_exact_mut(c).enumerate() {
+            let (image, oy, ox) = (p / (g.out_h * g.out_w), p / g.out_w % g.out_h, p % g.out_w);
+            let (rows, columns) = g.window(oy, ox);
+            for_each_block!(c, [64, 16, 1], |start, L| {
+                let mut sum = [0_u16; L];
+                for iy in rows.clone() {
+                    for ix in columns.clone() {
+                        let x = lanes::<u8, L>(x, ((image * g.in_h + iy) * g.in_w + ix) * c + start);
+                        for l in 0..L {
+                            sum[l] = sum[l].wrapping_add(u16::from(x[l]));
+                        }
+                    }
+                }
+                *lanes_mut::<u16, L>(pixel, start) = sum;
             });
         }
         let _ = FUSED; // integers

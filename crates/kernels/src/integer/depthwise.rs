@@ -8,7 +8,7 @@ use crate::integer::epilogue::Epilogue;
 use crate::lanes::lanes;
 use crate::scratch::Scratch;
 use crate::strip::{Strip, strips};
-use crate::{Conv2d, KernelError};
+use crate::{Conv2d, KernelError, parallel};
 
 /// `y = epilogue(depthwise(x, w))`, exact. `x` `[n, h, w, c]` codes, extended at the border with the code `pad` (the
 /// zero point), `w` `[kh, kw, c, 1]` in any of -128..=127, `y` `[n, oh, ow, c]`.
@@ -37,7 +37,7 @@ pub fn depthwise<E: Epilogue>(
     length(OP, "x", g.input_len(), x.len())?;
     length(OP, "w", g.kernel_len(), w.len())?;
     length(OP, "y", g.output_len(), y.len())?;
-    strips(g, BLOCK_MACS, y, |image, strip, y| {
+    strips(g, (BLOCK_MACS, parallel::FEW_MACS / 8), y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
         let mut copy = Scratch::<u8>::take(strip.len(g));
         strip.copy(g, x, pad, &mut copy, |from, to| to.copy_from_slice(from));

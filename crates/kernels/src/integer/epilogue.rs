@@ -11,12 +11,19 @@ use crate::error::length;
 use crate::integer::{LARGEST_ACCUMULATOR, PANEL};
 use crate::lanes::{lanes, lanes_mut};
 
+#[cfg(feature = "std")]
+pub use super::quantize::{Addend, Affine, Grid, Quantize, QuantizeSum, apply};
+
 mod sealed {
     /// Keeps [`super::Epilogue`] to this module's types.
     pub trait Sealed {}
     impl Sealed for super::Accumulators {}
     impl Sealed for super::Scale<'_> {}
     impl Sealed for super::Requantize {}
+    #[cfg(feature = "std")]
+    impl Sealed for super::Quantize {}
+    #[cfg(feature = "std")]
+    impl Sealed for super::QuantizeSum<'_> {}
 }
 
 /// A function of an accumulator and its output channel.
@@ -97,6 +104,8 @@ macro_rules! vectors {
         }
     };
 }
+#[cfg(feature = "std")]
+pub(super) use vectors;
 
 /// `y = acc`.
 #[derive(Debug, Clone, Copy, Default)]

@@ -9,6 +9,8 @@ pub mod codes;
 pub(crate) mod depthwise;
 pub mod epilogue;
 pub(crate) mod patches;
+#[cfg(feature = "std")]
+pub(crate) mod quantize;
 pub(crate) mod run;
 
 /// Outputs of one panel.

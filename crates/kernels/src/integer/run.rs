@@ -66,7 +66,8 @@ fn rows<W: Weight, E: Epilogue>(kernel: Kernel, a: &[u8], w: &W, epilogue: &E, c
     let least = if k * n > BLOCK_WEIGHTS { 64 } else { 16 };
     let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).max(least);
     let in_place = W::IN_PLACE && layout.segment.is_multiple_of(layout.step);
-    parallel::for_each_chunk(c, block * n, |i, c| {
+    let few = a.len() * n < parallel::FEW_MACS;
+    parallel::for_each_chunk_unless(few, c, block * n, |i, c| {
         let codes = &a[i * block * k..][..c.len() / n * k];
         let patches =
             |data| Patches { data, columns: usize::MAX, row_step: 0, column_step: k, segment_step: 0 };
@@ -109,7 +110,7 @@ pub(crate) fn conv2d<W: Weight, E: Epilogue>(
         rows(kernel, x, w, epilogue, y);
         return Ok(());
     }
-    strips(g, BLOCK_MACS, y, |image, strip, y| {
+    strips(g, (BLOCK_MACS, parallel::FEW_MACS), y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
         let len = strip.len(g);
         let mut copy = Scratch::<W::Element>::take(len + layout.step);

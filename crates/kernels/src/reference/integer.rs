@@ -63,6 +63,28 @@ pub fn avg_pool(g: &Pool2d, x: &[u8], y: &mut [u8]) {
     });
 }
 
+/// [`crate::codes::sum_pool`].
+pub fn sum_pool(g: &Pool2d, x: &[u8], y: &mut [u16]) {
+    for_each_window(g, |o, window| y[o] = window.iter().map(|&i| u16::from(x[i])).sum());
+}
+
+/// The real value of an accumulator, see [`crate::epilogue::Affine`]; `norm` is its `a` and `b`.
+#[cfg(feature = "std")]
+pub fn affine(acc: i32, zero: i32, scale: f32, bias: Option<f32>, norm: Option<[f32; 2]>) -> f32 {
+    let mut y = (acc - zero) as f32 * scale;
+    if let Some(bias) = bias {
+        y += bias;
+    }
+    norm.map_or(y, |[a, b]| y.mul_add(a, b))
+}
+
+/// The code of a real value, see [`crate::epilogue::Grid`].
+#[cfg(feature = "std")]
+pub fn code(value: f32, unit: f32, high: u8) -> u8 {
+    // A cast of what is no number gives 0.
+    (value * unit).round_ties_even().clamp(0.0, high.into()) as u8
+}
+
 /// [`crate::codes::add`].
 pub fn add(p: &AddCodes, a: &[u8], b: &[u8], y: &mut [u8]) {
     let part =

@@ -40,7 +40,8 @@ pub(super) fn gemm<E: Epilogue>(
 fn rows<E: Epilogue>(kernel: Kernel, a: &[u8], planes: usize, w: &Signs, epilogue: &E, c: &mut [E::Out]) {
     let (k, n) = (w.k(), w.n());
     let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).max(16);
-    parallel::for_each_chunk(c, block * n, |i, c| {
+    let few = a.len() * n < parallel::FEW_MACS;
+    parallel::for_each_chunk_unless(few, c, block * n, |i, c| {
         let codes = &a[i * block * k..][..c.len() / n * k];
         let bits = Bits::new(kernel, codes, k, planes);
         let patches = Patches {
@@ -82,7 +83,7 @@ pub(super) fn conv2d<E: Epilogue>(
         rows(kernel, x, planes, w, epilogue, y);
         return Ok(());
     }
-    strips(g, BLOCK_MACS, y, |image, strip, y| {
+    strips(g, (BLOCK_MACS, parallel::FEW_MACS), y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
         let mut padded = Scratch::<u8>::take(strip.len(g));
         strip.copy(g, x, pad, &mut padded, |from, to| to.copy_from_slice(from));

@@ -169,7 +169,7 @@ pub fn conv2d(g: &Conv2d, x: &[f32], w: &Sums3, scale: &[f32], y: &mut [f32]) ->
         rows(x, w, scale, y);
         return Ok(());
     }
-    strips(g, BLOCK_MACS, y, |image, strip, y| {
+    strips(g, (BLOCK_MACS, 0), y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
         let mut padded = Scratch::<f32>::take(strip.len(g));
         strip.copy(g, x, 0.0, &mut padded, |from, to| to.copy_from_slice(from));

@@ -60,7 +60,7 @@ pub(super) fn conv2d<E: Epilogue>(
     if g.is_pointwise() {
         return gemm(kernel, x, w, epilogue, y);
     }
-    strips(g, BLOCK_MACS, y, |image, strip, y| {
+    strips(g, (BLOCK_MACS, parallel::FEW_MACS), y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
         let mut padded = Scratch::<u8>::take(strip.len(g));
         strip.copy(g, x, pad, &mut padded, |from, to| to.copy_from_slice(from));

@@ -32,7 +32,7 @@ pub(crate) use panel8::Panel8;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(crate) use {
     lut::{Lut, OUTPUTS, Table, Taps},
-    panel8::Step,
+    panel8::{Step, fill},
 };
 
 use crate::dispatch::Kernel;

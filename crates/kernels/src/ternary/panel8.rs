@@ -140,9 +140,9 @@ impl Panel8 {
 /// Grains that fit a block whatever the trits: two products a step and sum.
 const STEP_BLOCKS: usize = LARGEST_COUNT as usize / (2 * GRAIN);
 
-/// Writes one step from `rows` of trits (at most 4, `n` apart), outputs `first..first + count`.
+/// Writes one step from `rows` of weights (at most 4, `n` apart), outputs `first..first + count`.
 #[inline(always)]
-fn fill(step: &mut Step, rows: &[i8], n: usize, first: usize, count: usize) {
+pub(crate) fn fill(step: &mut Step, rows: &[i8], n: usize, first: usize, count: usize) {
     if count == PANEL && rows.len() == STEP * n {
         // Constant lengths, so that this becomes byte shuffles.
         let row = |j: usize| -> &[i8] { &rows[j * n + first..][..PANEL] };

@@ -2,9 +2,10 @@
 
 use core::arch::x86_64::*;
 
-use crate::epilogue::{Accumulators, Requantize, Scale};
+use crate::epilogue::{Accumulators, Addend, Quantize, QuantizeSum, Requantize, Scale};
 use crate::integer::PANEL;
 use crate::integer::epilogue::Sixteen;
+use crate::integer::quantize::{Constants, Grid};
 
 /// `y = acc`.
 ///
@@ -83,4 +84,75 @@ fn quotients<const HALF: usize>(acc: __m256i, p: &Sixteen) -> __m256i {
     let odd = _mm256_srlv_epi64(_mm256_add_epi64(odd, load(odd_addend)), load(odd_shift));
     let shifted = _mm256_blend_epi32::<0b1010_1010>(even, _mm256_shuffle_epi32::<0b10_10_00_00>(odd));
     _mm256_sub_epi32(shifted, load(p.offset[eight].as_ptr().cast()))
+}
+
+/// The code of an affine function.
+///
+/// # Safety
+/// As [`requantize`].
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(crate) unsafe fn quantize(e: &Quantize, acc: [__m256i; 2], first: usize, out: &mut [u8; PANEL]) {
+    let p = e.affine.sixteen(first);
+    store_codes([values::<0>(acc[0], p), values::<1>(acc[1], p)], e.grid, out);
+}
+
+/// The code of a sum of two affine functions.
+///
+/// # Safety
+/// As [`requantize`].
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(crate) unsafe fn quantize_sum(
+    e: &QuantizeSum<'_>,
+    acc: [__m256i; 2],
+    first: usize,
+    out: &mut [u8; PANEL],
+) {
+    let (p, other, place) = (e.affine.sixteen(first), e.other.sixteen(first), e.place(out.as_ptr(), PANEL));
+    // SAFETY: `place` has checked that the addend holds 16 elements there; unaligned loads.
+    let addend = unsafe {
+        match e.addend {
+            Addend::Codes(codes) => {
+                let codes = _mm_loadu_si128(codes.as_ptr().add(place).cast());
+                [_mm256_cvtepu8_epi32(codes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(codes))]
+            }
+            Addend::Accumulators(acc) => {
+                let acc: *const __m256i = acc.as_ptr().add(place).cast();
+                [_mm256_loadu_si256(acc), _mm256_loadu_si256(acc.add(1))]
+            }
+        }
+    };
+    let low = _mm256_add_ps(values::<0>(acc[0], p), values::<0>(addend[0], other));
+    let high = _mm256_add_ps(values::<1>(acc[1], p), values::<1>(addend[1], other));
+    store_codes([low, high], e.grid, out);
+}
+
+/// The real values of half of 16 channels.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn values<const HALF: usize>(acc: __m256i, p: &Constants) -> __m256 {
+    // SAFETY: `Constants` are aligned to 64 bytes, and the halves of their arrays are whole vectors.
+    let load = |values: &[f32; PANEL]| unsafe { _mm256_load_ps(values[8 * HALF..].as_ptr()) };
+    // SAFETY: as above.
+    let zero = unsafe { _mm256_load_si256(p.zero[8 * HALF..].as_ptr().cast()) };
+    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(acc, zero)), load(&p.scale));
+    _mm256_fmadd_ps(_mm256_add_ps(scaled, load(&p.bias)), load(&p.a), load(&p.b))
+}
+
+/// `round(clamp(values * unit, 0, high))`, ties to even; 0 for what is no number.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn store_codes(values: [__m256; 2], grid: Grid, out: &mut [u8; PANEL]) {
+    let (unit, high) = (_mm256_set1_ps(grid.unit), _mm256_set1_ps(grid.high.into()));
+    let mut q = [_mm256_setzero_si256(); 2];
+    for (q, values) in q.iter_mut().zip(values) {
+        // The maximum is its second operand where the first is no number.
+        let positive = _mm256_max_ps(_mm256_mul_ps(values, unit), _mm256_setzero_ps());
+        *q = _mm256_cvtps_epi32(_mm256_min_ps(positive, high));
+    }
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(q[0], q[1]));
+    let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+    // SAFETY: `out` holds 16 bytes; an unaligned store.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), bytes) }
 }

@@ -6,7 +6,7 @@
 
 use kernels::dispatch::{Kernel, vectorized};
 use kernels::epilogue::{Accumulators, Epilogue, Scale};
-use kernels::int8::{self, Panel16};
+use kernels::int8;
 use kernels::ternary;
 use kernels::{Conv2d, KernelError};
 
@@ -23,7 +23,7 @@ pub(crate) struct KernelCodes<T> {
 #[derive(Debug)]
 enum Packed {
     Trits(ternary::Packed),
-    Bytes(Panel16),
+    Bytes(int8::Packed),
     Depthwise(Vec<i8>),
 }
 
@@ -102,7 +102,7 @@ impl IntegerConv {
                     let packed = ternary::Packed::chosen(self.grid.largest, g, &w.codes)?;
                     self.packed = Some(Packed::Trits(packed));
                 }
-                None => self.packed = Some(Packed::Bytes(Panel16::conv2d(g, &w.codes)?)),
+                None => self.packed = Some(Packed::Bytes(int8::Packed::conv2d(g, &w.codes)?)),
             }
             let scalar = w.scales.len() == 1;
             for (n, s) in self.scale.iter_mut().enumerate() {

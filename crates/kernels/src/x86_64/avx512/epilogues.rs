@@ -3,9 +3,10 @@
 
 use core::arch::x86_64::*;
 
-use crate::epilogue::{Accumulators, Requantize, Scale};
+use crate::epilogue::{Accumulators, Addend, Quantize, QuantizeSum, Requantize, Scale};
 use crate::integer::PANEL;
 use crate::integer::epilogue::Sixteen;
+use crate::integer::quantize::Constants;
 
 /// The first `count` of 16 lanes.
 #[inline(always)]
@@ -95,8 +96,6 @@ pub(crate) unsafe fn requantize<const R: usize>(
     let (low, high) =
         (_mm512_set1_epi8((low + zero_point) as i8), _mm512_set1_epi8((high + zero_point) as i8));
     let zero_point = _mm512_set1_epi16(zero_point as i16);
-    // Within 128 bits, packing two pairs of rows leaves four channels of each row side by side.
-    let by_row = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     for r in (0..R).step_by(4) {
         let mut q = [_mm512_setzero_si512(); 4];
         for i in 0..4.min(R - r) {
@@ -107,24 +106,157 @@ pub(crate) unsafe fn requantize<const R: usize>(
         let words = [_mm512_adds_epi16(words[0], zero_point), _mm512_adds_epi16(words[1], zero_point)];
         let bytes = _mm512_packus_epi16(words[0], words[1]);
         let codes = _mm512_min_epu8(_mm512_max_epu8(bytes, low), high);
-        let codes = _mm512_permutexvar_epi32(by_row, codes);
-        let rows = [
-            _mm512_castsi512_si128(codes),
-            _mm512_extracti32x4_epi32::<1>(codes),
-            _mm512_extracti32x4_epi32::<2>(codes),
-            _mm512_extracti32x4_epi32::<3>(codes),
-        ];
-        for i in 0..4.min(R - r) {
-            // SAFETY: row `r + i`, of which the lanes in the mask are written; unaligned stores.
-            unsafe {
-                let out = out.add((r + i) * stride);
-                if count == PANEL {
-                    _mm_storeu_si128(out.cast(), rows[i]);
-                } else {
-                    _mm_mask_storeu_epi8(out.cast(), mask, rows[i]);
-                }
+        // SAFETY: promised by the caller, for the rows from `r`.
+        unsafe { store_codes::<R>(codes, r, count, mask, out, stride) };
+    }
+}
+
+/// Stores the codes of rows `r..r + 4` (of `R`), four channels of each row side by side within 128 bits.
+///
+/// # Safety
+/// As [`accumulators`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+unsafe fn store_codes<const R: usize>(
+    codes: __m512i,
+    r: usize,
+    count: usize,
+    mask: u16,
+    out: *mut u8,
+    stride: usize,
+) {
+    let by_row = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let codes = _mm512_permutexvar_epi32(by_row, codes);
+    let rows = [
+        _mm512_castsi512_si128(codes),
+        _mm512_extracti32x4_epi32::<1>(codes),
+        _mm512_extracti32x4_epi32::<2>(codes),
+        _mm512_extracti32x4_epi32::<3>(codes),
+    ];
+    for i in 0..4.min(R - r) {
+        // SAFETY: row `r + i`, of which the lanes in the mask are written; unaligned stores.
+        unsafe {
+            let out = out.add((r + i) * stride);
+            if count == PANEL {
+                _mm_storeu_si128(out.cast(), rows[i]);
+            } else {
+                _mm_mask_storeu_epi8(out.cast(), mask, rows[i]);
             }
         }
+    }
+}
+
+/// The code of an affine function.
+///
+/// # Safety
+/// As [`requantize`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+pub(crate) unsafe fn quantize<const R: usize>(
+    e: &Quantize,
+    acc: &[__m512i; R],
+    first: usize,
+    count: usize,
+    out: *mut u8,
+    stride: usize,
+) {
+    let (mask, p) = (mask(count), Reals::load(e.affine.sixteen(first)));
+    let (unit, high) = (_mm512_set1_ps(e.grid.unit), _mm512_set1_ps(e.grid.high.into()));
+    for r in (0..R).step_by(4) {
+        let mut q = [_mm512_setzero_si512(); 4];
+        for i in 0..4.min(R - r) {
+            q[i] = rounded(p.values(acc[r + i]), unit, high);
+        }
+        // SAFETY: promised by the caller, for the rows from `r`.
+        unsafe { store_codes::<R>(bytes(q), r, count, mask, out, stride) };
+    }
+}
+
+/// The code of a sum of two affine functions.
+///
+/// # Safety
+/// As [`requantize`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+pub(crate) unsafe fn quantize_sum<const R: usize>(
+    e: &QuantizeSum<'_>,
+    acc: &[__m512i; R],
+    first: usize,
+    count: usize,
+    out: *mut u8,
+    stride: usize,
+) {
+    let mask = mask(count);
+    let (p, other) = (Reals::load(e.affine.sixteen(first)), Reals::load(e.other.sixteen(first)));
+    let (unit, high) = (_mm512_set1_ps(e.grid.unit), _mm512_set1_ps(e.grid.high.into()));
+    let place = e.place(out, (R - 1) * stride + count);
+    for r in (0..R).step_by(4) {
+        let mut q = [_mm512_setzero_si512(); 4];
+        for i in 0..4.min(R - r) {
+            let at = place + (r + i) * stride;
+            // SAFETY: `place` has checked that the addend holds `count` elements for each of the rows; lanes beyond are not
+            // read. Unaligned loads.
+            let addend = unsafe {
+                match e.addend {
+                    Addend::Codes(codes) => {
+                        _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, codes.as_ptr().add(at).cast()))
+                    }
+                    Addend::Accumulators(acc) => _mm512_maskz_loadu_epi32(mask, acc.as_ptr().add(at)),
+                }
+            };
+            q[i] = rounded(_mm512_add_ps(p.values(acc[r + i]), other.values(addend)), unit, high);
+        }
+        // SAFETY: promised by the caller, for the rows from `r`.
+        unsafe { store_codes::<R>(bytes(q), r, count, mask, out, stride) };
+    }
+}
+
+/// Codes of four rows as bytes, four channels of each row side by side within 128 bits.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+fn bytes(q: [__m512i; 4]) -> __m512i {
+    _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]))
+}
+
+/// `round(clamp(values * unit, 0, high))`, ties to even; 0 for what is no number.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+#[inline]
+fn rounded(values: __m512, unit: __m512, high: __m512) -> __m512i {
+    // The maximum is its second operand where the first is no number.
+    let positive = _mm512_max_ps(_mm512_mul_ps(values, unit), _mm512_setzero_ps());
+    _mm512_cvtps_epi32(_mm512_min_ps(positive, high))
+}
+
+/// [`Constants`] in registers.
+struct Reals {
+    zero: __m512i,
+    scale: __m512,
+    bias: __m512,
+    a: __m512,
+    b: __m512,
+}
+
+impl Reals {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    #[inline]
+    fn load(p: &Constants) -> Self {
+        // SAFETY: `Constants` are aligned to 64 bytes, and their arrays are whole vectors.
+        unsafe {
+            Self {
+                zero: _mm512_load_si512((&raw const p.zero).cast()),
+                scale: _mm512_load_ps((&raw const p.scale).cast()),
+                bias: _mm512_load_ps((&raw const p.bias).cast()),
+                a: _mm512_load_ps((&raw const p.a).cast()),
+                b: _mm512_load_ps((&raw const p.b).cast()),
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    #[inline]
+    fn values(&self, acc: __m512i) -> __m512 {
+        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(acc, self.zero)), self.scale);
+        _mm512_fmadd_ps(_mm512_add_ps(scaled, self.bias), self.a, self.b)
     }
 }
 

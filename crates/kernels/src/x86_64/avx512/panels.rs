@@ -1,57 +1,33 @@
-//! AVX-512 tiles of up to 8 patches by 32 outputs, for both panel formats.
+//! AVX-512 tiles of up to 8 patches by 32 outputs, for panels of bytes: trits or any 8-bit weights.
 //!
-//! A step of a panel is one register. A VNNI instruction multiplies it with four bytes of a patch, in every lane, and adds
-//! the products to 32-bit sums: `vpdpbusd` for trits, `vpdpwssd` for 8-bit weights. Nothing can overflow, so nothing is
-//! emptied between.
+//! A step of a panel is one register. A VNNI instruction, `vpdpbusd`, multiplies it with four bytes of a patch, in every
+//! lane, and adds the products to 32-bit sums. Nothing can overflow, so nothing is emptied between.
 #![expect(clippy::needless_range_loop, reason = "several arrays of registers share an index")]
 
 use core::arch::x86_64::*;
 
-use crate::int8::{self, Panel16};
+use crate::int8::PanelBytes;
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
 use crate::integer::patches::Patches;
 use crate::integer::run::Weight;
-use crate::ternary::{self, Panel8};
+use crate::ternary::{Panel8, Step};
 
 /// A packed weight as the tile reads it.
-pub(crate) trait Tiles: Weight {
-    /// 64 aligned bytes.
-    type Step;
+pub(crate) trait Tiles: Weight<Element = u8> {
     /// Panels `first..`, one after the other.
-    fn panels_from(&self, first: usize) -> &[Self::Step];
-    /// Adds the products of a step.
-    ///
-    /// # Safety
-    /// The CPU has AVX-512 F and VNNI.
-    unsafe fn add(sums: __m512i, codes: __m512i, weights: __m512i) -> __m512i;
+    fn panels_from(&self, first: usize) -> &[Step];
 }
 
 impl Tiles for Panel8 {
-    type Step = ternary::Step;
-
-    fn panels_from(&self, first: usize) -> &[ternary::Step] {
+    fn panels_from(&self, first: usize) -> &[Step] {
         self.panels_from(first)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    #[inline]
-    unsafe fn add(sums: __m512i, codes: __m512i, weights: __m512i) -> __m512i {
-        _mm512_dpbusd_epi32(sums, codes, weights)
     }
 }
 
-impl Tiles for Panel16 {
-    type Step = int8::Step;
-
-    fn panels_from(&self, first: usize) -> &[int8::Step] {
+impl Tiles for PanelBytes {
+    fn panels_from(&self, first: usize) -> &[Step] {
         self.panels_from(first)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-    #[inline]
-    unsafe fn add(sums: __m512i, codes: __m512i, weights: __m512i) -> __m512i {
-        _mm512_dpwssd_epi32(sums, codes, weights)
     }
 }
 
@@ -59,7 +35,7 @@ impl Tiles for Panel16 {
 /// have, `out` is `count` rows of `n`, and the epilogue has `n` channels.
 struct Job<'a, W: Tiles, E: Epilogue> {
     w: &'a W,
-    patches: &'a Patches<'a, W::Element>,
+    patches: &'a Patches<'a, u8>,
     epilogue: &'a E,
     out: *mut E::Out,
     count: usize,
@@ -76,7 +52,7 @@ struct Job<'a, W: Tiles, E: Epilogue> {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 pub(crate) fn multiply<W: Tiles, E: Epilogue>(
     w: &W,
-    patches: &Patches<'_, W::Element>,
+    patches: &Patches<'_, u8>,
     epilogue: &E,
     out: &mut [E::Out],
 ) {
@@ -157,13 +133,13 @@ fn rows<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: usize>(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[inline]
 unsafe fn sums<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: usize>(
-    weights: &[W::Step],
+    weights: &[Step],
     stride: usize,
-    patches: [*const W::Element; R],
+    patches: [*const u8; R],
     job: &Job<'_, W, E>,
 ) -> [[__m512i; R]; P] {
     let mut sums = [[[_mm512_setzero_si512(); R]; P]; U];
-    const { assert!(size_of::<W::Step>() == 64) };
+    const { assert!(size_of::<Step>() == 64) };
     let mut weights = weights.as_ptr().cast::<__m512i>();
     for segment in 0..job.segments {
         // SAFETY: promised by the caller; a step is four bytes, whatever the elements.
@@ -172,7 +148,7 @@ unsafe fn sums<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: u
         while at + U <= job.run {
             for u in 0..U {
                 // SAFETY: steps `at..at + U` are within the run, and as many are left of the weights.
-                unsafe { step::<W, R, P>(&mut sums[u], weights.add(u), stride, codes, at + u) };
+                unsafe { step::<R, P>(&mut sums[u], weights.add(u), stride, codes, at + u) };
             }
             // SAFETY: at most one past the last step.
             weights = unsafe { weights.add(U) };
@@ -181,7 +157,7 @@ unsafe fn sums<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: u
         while at < job.run {
             // SAFETY: as above, for one step.
             unsafe {
-                step::<W, R, P>(&mut sums[0], weights, stride, codes, at);
+                step::<R, P>(&mut sums[0], weights, stride, codes, at);
                 weights = weights.add(1);
             }
             at += 1;
@@ -205,7 +181,7 @@ unsafe fn sums<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: u
 /// `weights`, and `stride` steps further for each panel.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[inline]
-unsafe fn step<W: Tiles, const R: usize, const P: usize>(
+unsafe fn step<const R: usize, const P: usize>(
     sums: &mut [[__m512i; R]; P],
     weights: *const __m512i,
     stride: usize,
@@ -221,8 +197,7 @@ unsafe fn step<W: Tiles, const R: usize, const P: usize>(
         // SAFETY: promised by the caller; the read is unaligned.
         let codes = _mm512_set1_epi32(unsafe { codes[r].add(at).read_unaligned() });
         for p in 0..P {
-            // SAFETY: the CPU has what is needed.
-            sums[p][r] = unsafe { W::add(sums[p][r], codes, w[p]) };
+            sums[p][r] = _mm512_dpbusd_epi32(sums[p][r], codes, w[p]);
         }
     }
 }
