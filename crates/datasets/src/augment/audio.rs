@@ -1,9 +1,10 @@
 //! Audio augmentation: the waveform before the front end, the features after it.
+use pulp::Arch;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Augmentation, NoiseMixing};
 use crate::DataError;
-use crate::frontend::{MfccWork, SAMPLES, normalise};
+use crate::frontend::{MfccWork, SAMPLES, scale_of};
 use crate::speech::Speech;
 use crate::stream::Draw;
 
@@ -37,46 +38,72 @@ pub(super) fn vary_waveform(
     let shift = rng.below(2 * reach + 1) as isize - reach as isize;
     let mix = rng.chance(augmentation.noise_probability);
     let volume = augmentation.noise_volume * rng.unit();
-    let recording = &speech.noise.get(rng.below(speech.noise.len().max(1)));
+    let recording = speech.noise.get(rng.below(speech.noise.len().max(1)));
     let place = rng.unit();
 
-    let wave = &mut scratch.wave;
-    match augmentation.noise_mixing {
-        NoiseMixing::MlperfTiny => normalise(clip, wave)?,
-        NoiseMixing::Published => {
-            for (x, &sample) in wave.iter_mut().zip(clip) {
-                *x = f32::from(sample) / 32_768.0;
-            }
-        }
-    }
-    let distance = shift.unsigned_abs();
-    if shift > 0 {
-        wave.copy_within(..SAMPLES - distance, distance);
-        wave[..distance].fill(0.0);
-    } else {
-        wave.copy_within(distance.., 0);
-        wave[SAMPLES - distance..].fill(0.0);
-    }
-    if let Some(recording) = recording
-        && mix
-        && augmentation.mixes_noise()
-    {
+    let noise = recording.filter(|_| mix && augmentation.mixes_noise()).map(|recording| {
         let start = ((recording.len() - SAMPLES) as f32 * place) as usize;
-        let gain = volume / 32_768.0;
-        for (x, &noise) in wave.iter_mut().zip(&recording[start..start + SAMPLES]) {
-            *x = (*x + gain * f32::from(noise)).clamp(-1.0, 1.0);
-        }
-    }
-    if augmentation.noise_mixing == NoiseMixing::Published {
+        (&recording[start..start + SAMPLES], volume / 32_768.0)
+    });
+    let wave = &mut scratch.wave;
+    // Compiled for every vector unit there may be, and run on the one there is.
+    Arch::new().dispatch(|| waveform(clip, shift, noise, augmentation.noise_mixing, wave));
+    speech.front_end.compute(&speech.mfcc, wave, &mut scratch.work, &mut scratch.features)?;
+    speech.standardiser.encode(&scratch.features, codes);
+    Ok(())
+}
+
+/// Scales the clip, moves it by `shift` samples, and adds noise (recording and gain).
+#[inline(always)]
+fn waveform(clip: &[i16], shift: isize, noise: Option<(&[i16], f32)>, mixing: NoiseMixing, wave: &mut [f32]) {
+    let full_scale = match mixing {
+        NoiseMixing::MlperfTiny => scale_of(clip),
+        NoiseMixing::Published => 32_768.0,
+    };
+    let distance = shift.unsigned_abs().min(clip.len());
+    let (clip, start) = match shift {
+        0.. => (&clip[..clip.len() - distance], distance),
+        _ => (&clip[distance..], 0),
+    };
+    let end = start + clip.len();
+    let silence = std::iter::repeat(0.0);
+    let noise_from = |start: usize| noise.map(|(recording, gain)| (&recording[start..], gain));
+    mix(&mut wave[..start], silence.clone(), noise_from(0));
+    mix(&mut wave[start..end], clip.iter().map(|&x| f32::from(x) / full_scale), noise_from(start));
+    mix(&mut wave[end..], silence, noise_from(end));
+    if mixing == NoiseMixing::Published {
         // The front end's own scaling comes after the mixing here.
-        let largest = wave.iter().fold(0.0f32, |max, &x| max.max(x));
+        let largest = largest(wave);
         if largest > 0.0 {
             wave.iter_mut().for_each(|x| *x /= largest);
         }
     }
-    speech.front_end.compute(&speech.mfcc, wave, &mut scratch.work, &mut scratch.features)?;
-    speech.standardiser.encode(&scratch.features, codes);
-    Ok(())
+}
+
+/// Sound, plus noise clipped to ±1 where there is noise.
+#[inline(always)]
+fn mix(wave: &mut [f32], sound: impl Iterator<Item = f32>, noise: Option<(&[i16], f32)>) {
+    match noise {
+        Some((noise, gain)) => {
+            for ((x, sound), &noise) in wave.iter_mut().zip(sound).zip(noise) {
+                *x = (sound + gain * f32::from(noise)).clamp(-1.0, 1.0);
+            }
+        }
+        None => wave.iter_mut().zip(sound).for_each(|(x, sound)| *x = sound),
+    }
+}
+
+/// The largest value, or 0 when none is above it.
+#[inline(always)]
+fn largest(wave: &[f32]) -> f32 {
+    // Sixteen maxima side by side, because one after the other each waits for the one before.
+    let mut largest = [0.0f32; 16];
+    for chunk in wave.chunks(16) {
+        for (largest, &x) in largest.iter_mut().zip(chunk) {
+            *largest = if x > *largest { x } else { *largest };
+        }
+    }
+    largest.into_iter().fold(0.0, f32::max)
 }
 
 /// Overwrites whole frames and whole coefficients with the training mean (SpecAugment, Park et al. 2019, on the features).

@@ -1,13 +1,18 @@
 //! The MFCC of MLPerf Tiny's keyword spotting reference (mlcommons/tiny `keyword_spotting/get_dataset.py`, TensorFlow's
 //! `tf.signal`), generic over f32 and f64.
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, NdFloat};
+use ndarray::{Array1, Array2, ArrayView2, NdFloat};
+use pulp::Arch;
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, FftNum, RealFftPlanner, RealToComplex};
 
 use super::Parameters;
+use super::analysis::{Analysis, BLOCK, Wanted};
+use super::lanes::Lanes;
+use super::transform::Transform;
 use crate::DataError;
 
 /// Frames per clip of the default front end.
@@ -16,7 +21,7 @@ pub const FRAMES: usize = Parameters::MLPERF_TINY.frames();
 pub const COEFFICIENTS: usize = Parameters::MLPERF_TINY.coefficients;
 
 /// The scalar the front end computes with: f32 for speed, f64 for stored features and proofs.
-pub trait Real: NdFloat + FftNum {}
+pub trait Real: NdFloat + FftNum + Lanes {}
 
 impl Real for f32 {}
 impl Real for f64 {}
@@ -43,20 +48,31 @@ pub struct Mfcc<T: Real> {
     pub(super) inverse: Arc<dyn ComplexToReal<T>>,
     pub(super) window: Array1<T>,
     pub(super) triangles: Vec<Triangle<T>>,
-    /// One past the highest transform bin any mel bin uses.
-    pub(super) used_bins: usize,
+    /// The lowest and one past the highest transform bin any mel bin uses.
+    pub(super) bins: Range<usize>,
     /// `[MELS, COEFFICIENTS]`.
     pub(super) dct: Array2<T>,
+    /// `[ceil(COEFFICIENTS / BLOCK), MELS, BLOCK]`: the same by blocks, zeros at the end.
+    pub(super) basis: Vec<[T; BLOCK]>,
+    /// The forward transform of many frames at once, where the length allows it.
+    pub(super) transform: Option<Transform<T>>,
+    arch: Arch,
 }
 
-/// Buffers of one thread; holds the last clip's log-mel energies.
+/// Buffers of one thread; holds the last clip's log-mel energies when it was asked for them.
 pub struct MfccWork<T: Real> {
-    pub(super) frame: Vec<T>,
-    pub(super) spectrum: Vec<Complex<T>>,
-    pub(super) scratch: Vec<Complex<T>>,
+    pub(super) frame: FrameWork<T>,
     pub(super) magnitude: Vec<T>,
     pub(super) mel_grad: Vec<T>,
-    pub(super) log_mel: Array2<T>,
+    pub(super) lanes: Vec<T>,
+    log_mel: Array2<T>,
+}
+
+/// Buffers for the transform of a single frame.
+pub(super) struct FrameWork<T> {
+    pub(super) samples: Vec<T>,
+    pub(super) spectrum: Vec<Complex<T>>,
+    pub(super) scratch: Vec<Complex<T>>,
 }
 
 impl<T: Real> fmt::Debug for Mfcc<T> {
@@ -91,19 +107,24 @@ impl<T: Real> Mfcc<T> {
         let mut planner = RealFftPlanner::new();
         let turn = 2.0 * std::f64::consts::PI;
         let triangles = mel_triangles(&parameters);
+        let window =
+            Array1::from_shape_fn(frame, |n| real(0.5 - 0.5 * (turn * n as f64 / frame as f64).cos()));
+        let bins = used_bins(&triangles);
+        let dct = Array2::from_shape_fn((mel_bins, coefficients), |(k, n)| {
+            let angle = std::f64::consts::PI * n as f64 * (k as f64 + 0.5) / mel_bins as f64;
+            real(angle.cos() * 2.0 / (2.0 * mel_bins as f64).sqrt())
+        });
         Mfcc {
             parameters,
             forward: planner.plan_fft_forward(fft),
             inverse: planner.plan_fft_inverse(fft),
-            window: Array1::from_shape_fn(frame, |n| {
-                real(0.5 - 0.5 * (turn * n as f64 / frame as f64).cos())
-            }),
-            used_bins: triangles.iter().map(|t| t.start + t.weights.len()).max().unwrap_or(0),
+            transform: window.as_slice().and_then(|window| Transform::new(fft, window, bins.clone())),
+            window,
             triangles,
-            dct: Array2::from_shape_fn((mel_bins, coefficients), |(k, n)| {
-                let angle = std::f64::consts::PI * n as f64 * (k as f64 + 0.5) / mel_bins as f64;
-                real(angle.cos() * 2.0 / (2.0 * mel_bins as f64).sqrt())
-            }),
+            bins,
+            basis: blocks(&dct),
+            dct,
+            arch: Arch::new(),
         }
     }
 
@@ -122,11 +143,14 @@ impl<T: Real> Mfcc<T> {
         let Parameters { fft, mel_bins, .. } = self.parameters;
         let scratch = self.forward.get_scratch_len().max(self.inverse.get_scratch_len());
         MfccWork {
-            frame: vec![T::zero(); fft],
-            spectrum: vec![Complex::new(T::zero(), T::zero()); fft / 2 + 1],
-            scratch: vec![Complex::new(T::zero(), T::zero()); scratch],
-            magnitude: vec![T::zero(); self.used_bins],
+            frame: FrameWork {
+                samples: vec![T::zero(); fft],
+                spectrum: vec![Complex::new(T::zero(), T::zero()); fft / 2 + 1],
+                scratch: vec![Complex::new(T::zero(), T::zero()); scratch],
+            },
+            magnitude: vec![T::zero(); self.bins.end],
             mel_grad: vec![T::zero(); mel_bins],
+            lanes: vec![T::zero(); self.lane_buffer()],
             log_mel: Array2::zeros((self.parameters.frames(), mel_bins)),
         }
     }
@@ -137,9 +161,7 @@ impl<T: Real> Mfcc<T> {
     /// [`DataError::Request`] on wrong lengths or a sample that is not finite.
     pub fn compute(&self, wave: &[T], work: &mut MfccWork<T>, out: &mut [T]) -> Result<(), DataError> {
         check_len("mfcc out", out.len(), self.features())?;
-        self.log_mel(wave, work)?;
-        self.cepstrum(work, out);
-        Ok(())
+        self.analyse(wave, &mut work.frame, &mut work.lanes, Wanted::Cepstrum, out)
     }
 
     /// Natural logarithms of the mel magnitudes plus the offset, `[frames, mel_bins]`, of a normalised waveform of `samples`
@@ -148,67 +170,42 @@ impl<T: Real> Mfcc<T> {
     /// # Errors
     /// As [`compute`](Self::compute).
     pub fn log_mel<'a>(&self, wave: &[T], work: &'a mut MfccWork<T>) -> Result<ArrayView2<'a, T>, DataError> {
+        let MfccWork { frame, lanes, log_mel, .. } = work;
+        let out = log_mel.as_slice_mut().unwrap_or_default();
+        self.analyse(wave, frame, lanes, Wanted::LogMel, out)?;
+        Ok(log_mel.view())
+    }
+
+    fn analyse(
+        &self,
+        wave: &[T],
+        frame: &mut FrameWork<T>,
+        lanes: &mut [T],
+        wanted: Wanted,
+        out: &mut [T],
+    ) -> Result<(), DataError> {
         check_len("waveform", wave.len(), self.parameters.samples)?;
-        let offset: T = real(self.parameters.log_offset);
-        for t in 0..self.parameters.frames() {
-            self.spectrum(wave, t, work)?;
-            for (k, magnitude) in work.magnitude.iter_mut().enumerate() {
-                *magnitude = magnitude_of(work.spectrum[k]);
-            }
-            for (m, triangle) in self.triangles.iter().enumerate() {
-                work.log_mel[[t, m]] = (triangle.apply(&work.magnitude) + offset).ln();
-            }
-        }
+        self.arch.dispatch(Analysis { front: self, wave, frame, lanes, wanted, out: &mut *out })?;
         // Looking at the result is cheaper than at every sample, and nothing not finite gets past the logarithm.
-        if work.log_mel.iter().any(|x| !x.is_finite()) {
+        if out.iter().any(|x| !x.is_finite()) {
             let at = wave.iter().position(|x| !x.is_finite()).unwrap_or(0);
             let reason = format!("sample {at} is {}, or the values are too large", wave[at]);
             return Err(DataError::request("waveform", reason));
         }
-        Ok(work.log_mel.view())
+        Ok(())
     }
 
     /// Spectrum of frame t of `wave` into the work's `spectrum`.
-    pub(super) fn spectrum(&self, wave: &[T], t: usize, work: &mut MfccWork<T>) -> Result<(), DataError> {
+    pub(super) fn spectrum(&self, wave: &[T], t: usize, work: &mut FrameWork<T>) -> Result<(), DataError> {
         let Parameters { frame, step, .. } = self.parameters;
         let samples = &wave[t * step..][..frame];
-        for ((slot, &x), &w) in work.frame.iter_mut().zip(samples).zip(&self.window) {
+        for ((slot, &x), &w) in work.samples.iter_mut().zip(samples).zip(&self.window) {
             *slot = x * w;
         }
-        work.frame[frame..].fill(T::zero());
+        work.samples[frame..].fill(T::zero());
         self.forward
-            .process_with_scratch(&mut work.frame, &mut work.spectrum, &mut work.scratch)
+            .process_with_scratch(&mut work.samples, &mut work.spectrum, &mut work.scratch)
             .map_err(|e| DataError::request("mfcc transform", e.to_string()))
-    }
-
-    /// DCT of the log-mel energies in `work`.
-    pub(super) fn cepstrum(&self, work: &MfccWork<T>, out: &mut [T]) {
-        // Sums on the stack, of a length the compiler knows, for the front end everything else uses.
-        match self.parameters.coefficients {
-            COEFFICIENTS => {
-                for (row, log_mel) in out.chunks_exact_mut(COEFFICIENTS).zip(work.log_mel.rows()) {
-                    let mut sums = [T::zero(); COEFFICIENTS];
-                    self.project(log_mel, &mut sums);
-                    row.copy_from_slice(&sums);
-                }
-            }
-            n => {
-                for (row, log_mel) in out.chunks_exact_mut(n).zip(work.log_mel.rows()) {
-                    row.fill(T::zero());
-                    self.project(log_mel, row);
-                }
-            }
-        }
-    }
-
-    /// Mel by mel into all coefficients at once: independent sums that run side by side, each in mel order.
-    #[inline(always)]
-    fn project(&self, log_mel: ArrayView1<'_, T>, sums: &mut [T]) {
-        for (&v, basis) in log_mel.iter().zip(self.dct.rows()) {
-            for (sum, &b) in sums.iter_mut().zip(basis) {
-                *sum += b * v;
-            }
-        }
     }
 }
 
@@ -225,6 +222,22 @@ impl<T: Real> Triangle<T> {
 
 pub(super) fn magnitude_of<T: Real>(z: Complex<T>) -> T {
     (z.re * z.re + z.im * z.im).sqrt()
+}
+
+/// The range of transform bins that triangles with any weights use.
+fn used_bins<T>(triangles: &[Triangle<T>]) -> Range<usize> {
+    let used = || triangles.iter().filter(|t| !t.weights.is_empty());
+    let end = used().map(|t| t.start + t.weights.len()).max().unwrap_or(0);
+    used().map(|t| t.start).min().unwrap_or(end)..end
+}
+
+/// `[mels, coefficients]` as `[ceil(coefficients / BLOCK), mels, BLOCK]`.
+fn blocks<T: Real>(dct: &Array2<T>) -> Vec<[T; BLOCK]> {
+    let row = |first: usize, mel: usize| {
+        std::array::from_fn(|i| dct.get([mel, first + i]).copied().unwrap_or_else(T::zero))
+    };
+    let firsts = (0..dct.ncols()).step_by(BLOCK);
+    firsts.flat_map(|first| (0..dct.nrows()).map(move |mel| row(first, mel))).collect()
 }
 
 /// `tf.signal.linear_to_mel_weight_matrix(mel_bins, fft/2 + 1, sample_rate, lower_hz, upper_hz)`, column by column without
@@ -262,13 +275,18 @@ pub fn normalise<T: Real>(clip: &[i16], out: &mut [T]) -> Result<(), DataError> 
         let reason = format!("{} samples, 1 to {} expected", clip.len(), out.len());
         return Err(DataError::request("clip", reason));
     }
-    let largest = clip.iter().copied().max().filter(|&max| max > 0).map_or(32_768.0, f64::from);
-    let largest: T = real(largest);
+    let largest: T = real(f64::from(scale_of(clip)));
     for (x, &sample) in out.iter_mut().zip(clip) {
         *x = T::from_i16(sample).unwrap_or_else(T::nan) / largest;
     }
     out[clip.len()..].fill(T::zero());
     Ok(())
+}
+
+/// What [`normalise`] divides a clip by.
+#[inline(always)]
+pub(crate) fn scale_of(clip: &[i16]) -> f32 {
+    clip.iter().copied().max().filter(|&max| max > 0).map_or(32_768.0, f32::from)
 }
 
 pub(super) fn check_len(what: &'static str, len: usize, expected: usize) -> Result<(), DataError> {

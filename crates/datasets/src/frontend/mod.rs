@@ -1,12 +1,17 @@
 //! From waveform to network input: the MLPerf Tiny MFCC and its log-mel energies, their derivatives, and the standardisation
 //! onto the input grid.
+mod analysis;
+mod lanes;
+mod ln;
 mod mfcc;
 mod parameters;
 mod standardise;
+mod transform;
 mod vjp;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use mfcc::scale_of;
 pub use mfcc::{COEFFICIENTS, FRAMES, Mfcc, MfccWork, Real, normalise};
 pub use parameters::{Parameters, SAMPLE_RATE, SAMPLES};
 pub use standardise::Standardiser;

@@ -3,6 +3,7 @@ use std::io::Write;
 use std::path::Path;
 
 use atomic_write_file::AtomicWriteFile;
+use pulp::Arch;
 use serde::{Deserialize, Serialize};
 
 use crate::{DataError, InputGrid};
@@ -44,6 +45,12 @@ impl Standardiser {
 
     /// Codes of one or more clips' features; returns how many values fell outside the grid and were clamped.
     pub fn encode(&self, features: &[f32], codes: &mut [u8]) -> usize {
+        // Compiled for every vector unit there may be, and run on the one there is.
+        Arch::new().dispatch(|| self.encode_inline(features, codes))
+    }
+
+    #[inline(always)]
+    fn encode_inline(&self, features: &[f32], codes: &mut [u8]) -> usize {
         let grid = InputGrid::FEATURES;
         let columns = self.mean.len();
         // Half a code beyond the last one still rounds onto it.

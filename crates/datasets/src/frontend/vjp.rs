@@ -67,8 +67,8 @@ impl<T: Real> Mfcc<T> {
         let half: T = real(0.5);
         let zero = Complex::new(T::zero(), T::zero());
         for t in 0..self.parameters().frames() {
-            self.spectrum(wave, t, work)?;
-            for (magnitude, &z) in work.magnitude.iter_mut().zip(&work.spectrum) {
+            self.spectrum(wave, t, &mut work.frame)?;
+            for (magnitude, &z) in work.magnitude.iter_mut().zip(&work.frame.spectrum) {
                 *magnitude = magnitude_of(z);
             }
             // Turn the magnitudes' buffer into their gradient only after all triangles have read it.
@@ -76,10 +76,10 @@ impl<T: Real> Mfcc<T> {
                 *g = log_grad(t, m) / (triangle.apply(&work.magnitude) + offset);
             }
             // d magnitude / d spectrum is the phase; divide first, then gather the triangles' weights.
-            for (z, &magnitude) in work.spectrum.iter_mut().zip(&work.magnitude) {
+            for (z, &magnitude) in work.frame.spectrum.iter_mut().zip(&work.magnitude) {
                 *z = if magnitude > T::zero() { *z / magnitude } else { zero };
             }
-            work.spectrum[self.used_bins..].fill(zero);
+            work.frame.spectrum[self.bins.end..].fill(zero);
             work.magnitude.fill(T::zero());
             for (&g, triangle) in work.mel_grad.iter().zip(&self.triangles) {
                 for (slot, &w) in work.magnitude.iter_mut().skip(triangle.start).zip(&triangle.weights) {
@@ -87,16 +87,22 @@ impl<T: Real> Mfcc<T> {
                 }
             }
             // The inverse transform counts each inner bin twice (its mirror image too), the sum over bins once.
-            for (z, &g) in work.spectrum.iter_mut().zip(&work.magnitude) {
+            for (z, &g) in work.frame.spectrum.iter_mut().zip(&work.magnitude) {
                 *z *= g * half;
             }
             for edge in [0, fft / 2] {
-                work.spectrum[edge] = Complex::new(work.spectrum[edge].re * real(2.0), T::zero());
+                work.frame.spectrum[edge] = Complex::new(work.frame.spectrum[edge].re * real(2.0), T::zero());
             }
             self.inverse
-                .process_with_scratch(&mut work.spectrum, &mut work.frame, &mut work.scratch)
+                .process_with_scratch(
+                    &mut work.frame.spectrum,
+                    &mut work.frame.samples,
+                    &mut work.frame.scratch,
+                )
                 .map_err(|e| DataError::request("mfcc transform", e.to_string()))?;
-            for ((slot, &x), &w) in grad[t * step..][..frame].iter_mut().zip(&work.frame).zip(&self.window) {
+            for ((slot, &x), &w) in
+                grad[t * step..][..frame].iter_mut().zip(&work.frame.samples).zip(&self.window)
+            {
                 *slot += x * w;
             }
         }

@@ -10,7 +10,7 @@ use crate::digest::hex;
 use crate::frontend::{FrontEnd, Parameters};
 
 /// Changes whenever the arithmetic or the file's form does.
-const MAGIC: &[u8; 16] = b"ternion-feat-001";
+const MAGIC: &[u8; 16] = b"ternion-feat-002";
 
 /// What features are a function of: the front end, its parameters, and the samples of every clip.
 pub(super) fn key(front_end: FrontEnd, parameters: &Parameters, clips: &[[u8; 32]]) -> [u8; 32] {
