@@ -3,9 +3,11 @@
 use crate::DeployError;
 use crate::arena;
 use crate::epilogue::{Affine, CodeGrid, IntegerEpilogue};
-use crate::export::tile::{Orientation, Tiling, Triples, short_lines};
+use crate::export::tile::{
+    DEPTHWISE_LIFT, Lines, Orientation, Oriented, Tiling, Triples, correction, depthwise_fits, short_lines,
+};
 use crate::program::{Branch, Element, Epilogue, Linear, Program, StepOp, Weights, Window};
-use crate::prove::{FixedSum, Short};
+use crate::prove::FixedSum;
 use crate::rt::{self, HEADER_BYTES, Image, MAGIC, VERSION};
 
 /// The image of a program; its layout is described in `rt/format.rs` and `rt/record.rs`.
@@ -87,11 +89,9 @@ impl Writer {
         match op {
             StepOp::Compute { branches, epilogue, grid, output } => {
                 let tiling = Tiling::of(branches);
+                let tiles = tiles(program, branches, tiling);
                 let short = match epilogue {
-                    Epilogue::Integer(channels)
-                        if Triples::of_runtime(&branches[0], tiling, &program.tensors[branches[0].input])
-                            .is_some() =>
-                    {
+                    Epilogue::Integer(channels) if tiles[0].is_some() => {
                         short_lines(program, branches, channels, *grid)?
                     }
                     _ => None,
@@ -101,7 +101,8 @@ impl Writer {
                     Epilogue::Integer(_) => None,
                 };
                 let form = match (epilogue, &short, &sums) {
-                    (Epilogue::Integer(_), Some(_), _) => 2,
+                    (Epilogue::Integer(_), Some(lines), _) if lines.complete() => 2,
+                    (Epilogue::Integer(_), Some(_), _) => 4,
                     (Epilogue::Integer(_), None, _) => 0,
                     (Epilogue::Float, _, Some(_)) => 3,
                     (Epilogue::Float, _, None) => 1,
@@ -115,7 +116,20 @@ impl Writer {
                 ]);
                 self.tensor(*output)?;
                 let table = match (epilogue, short, sums) {
-                    (Epilogue::Integer(_), Some(lines), _) => Some(self.short(&lines)),
+                    (Epilogue::Integer(channels), Some(lines), _) => {
+                        let rest = (form == 4).then(|| {
+                            let (branch, mut zeros) = (&branches[0], vec![0; channels.len()]);
+                            let correction = correction(branch, &program.tensors[branch.input]);
+                            zeros.iter_mut().zip(correction).for_each(|(to, zero)| *to = zero);
+                            let lift = match &tiles[0] {
+                                Some(Tiles::Conv2d(triples)) => triples.total_lift(),
+                                _ => DEPTHWISE_LIFT,
+                            };
+                            zeros.iter_mut().for_each(|zero| *zero += lift as i32);
+                            (&channels[..], zeros)
+                        });
+                        Some(self.short(&lines, rest))
+                    }
                     (Epilogue::Integer(channels), None, _) => Some(self.integer(channels)),
                     (Epilogue::Float, _, Some(sums)) => Some(self.fixed(&sums)),
                     (Epilogue::Float, _, None) => None,
@@ -123,15 +137,11 @@ impl Writer {
                 if let Some(table) = table {
                     self.pointer(table);
                 }
-                for branch in branches {
-                    let tensor = &program.tensors[branch.input];
+                for (branch, tiles) in branches.iter().zip(tiles) {
                     // Only short lines take a zero point into account.
-                    let tiles = if form == 2 || tensor.zero_point == 0 {
-                        Triples::of_runtime(branch, tiling, tensor).map(|t| (tiling, t))
-                    } else {
-                        None
-                    };
-                    self.branch(program, branch, form & 1 == 1, tiles)?;
+                    let zero = program.tensors[branch.input].zero_point;
+                    let tiles = tiles.filter(|_| matches!(form, 2 | 4) || zero == 0);
+                    self.branch(program, branch, form & 1 == 1, tiles.map(|tiles| (tiling, tiles)))?;
                 }
             }
             StepOp::MaxPool { window, input, output } | StepOp::SumPool { window, input, output } => {
@@ -154,28 +164,36 @@ impl Writer {
         program: &Program,
         branch: &Branch,
         float: bool,
-        tiles: Option<(Tiling, Triples)>,
+        tiles: Option<(Tiling, Tiles)>,
     ) -> Result<(), DeployError> {
         let tensor = &program.tensors[branch.input];
         let (kind, format) = match &branch.linear {
             Linear::Codes { .. } => (0, 0),
             Linear::Conv2d { .. } if tiles.is_some() => (1, 2),
+            Linear::Depthwise { .. } if tiles.is_some() => (2, 2),
             Linear::Conv2d { weights, .. } => (1, u8::from(matches!(weights, Weights::Int8(_)))),
             Linear::Depthwise { weights, .. } => (2, u8::from(matches!(weights, Weights::Int8(_)))),
         };
         self.records.extend([kind, u8::from(tensor.element == Element::U16), tensor.zero_point, format]);
         self.tensor(branch.input)?;
         self.window(branch.linear.window())?;
-        if let Some((tiling, triples)) = tiles {
+        if let Some((tiling, tiles)) = &tiles {
             let orientation = match tiling.orientation {
                 Orientation::Plain => 0,
                 Orientation::Swapped => 1,
                 Orientation::Flat => 2,
             };
-            let [chunk, flush] = [triples.chunk, triples.flush].map(|n| size("a chunk", n));
-            self.records.extend([u8::from(tiling.lane_y == 1) + 2 * orientation, chunk? as u8]);
-            let flush = u16::try_from(flush?).map_err(|_| DeployError::TooLarge { what: "a convolution" })?;
-            self.records.extend(flush.to_le_bytes());
+            let numbers = match tiles {
+                Tiles::Conv2d(triples) => [triples.flush, triples.lift],
+                Tiles::Depthwise => [0, DEPTHWISE_LIFT],
+            };
+            self.records.extend([u8::from(tiling.lane_y == 1) + 2 * orientation, 0]);
+            for n in numbers {
+                let n = u16::try_from(n).map_err(|_| DeployError::TooLarge { what: "a convolution" })?;
+                self.records.extend(n.to_le_bytes());
+            }
+        }
+        if let Some((_, Tiles::Conv2d(triples))) = &tiles {
             let at = self.data.len();
             self.data.extend(triples.weights.iter().flat_map(|w| w.to_le_bytes()));
             self.pointer(at);
@@ -207,12 +225,31 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the table of short lines; returns its place.
-    fn short(&mut self, lines: &[Short]) -> usize {
-        let at = self.data.len();
-        self.data.extend(lines.iter().flat_map(|l| [l.multiplier, l.offset]).flat_map(i32::to_le_bytes));
-        self.data.extend(lines.iter().map(|l| l.shift));
-        at
+    /// Writes the table of short lines and, for channels without one, integer epilogues and corrections; returns its place.
+    fn short(&mut self, lines: &Lines, rest: Option<(&[IntegerEpilogue], Vec<i32>)>) -> usize {
+        let mut table = vec![lines.shift | if lines.flip { rt::kind::FLIP } else { 0 }];
+        table.extend(lines.pairs().flatten().flat_map(i32::to_le_bytes));
+        let Some((channels, corrections)) = rest else {
+            let at = self.data.len();
+            self.data.append(&mut table);
+            return at;
+        };
+        // What the integer table points to comes before it: lines must not lie between.
+        let (mut apart, place) = (Writer::default(), self.data.len());
+        let at = apart.integer(channels);
+        let (extra, integer) = apart.data.split_at(at);
+        self.data.extend(extra);
+        let lines_at = self.data.len();
+        self.fixups.extend(apart.fixups.into_iter().map(|fixup| match fixup {
+            Fixup::Table { at: entry, target } => {
+                Fixup::Table { at: entry + place + table.len(), target: target + place }
+            }
+            Fixup::Record { at, target } => Fixup::Record { at, target },
+        }));
+        self.data.append(&mut table);
+        self.data.extend(integer);
+        self.data.extend(corrections.into_iter().flat_map(i32::to_le_bytes));
+        lines_at
     }
 
     /// Writes the table of fixed-point residual sums; returns its place.
@@ -286,6 +323,34 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// A branch laid out for tiles.
+enum Tiles {
+    Conv2d(Triples),
+    Depthwise,
+}
+
+/// Which branches of a step run in tiles.
+fn tiles(program: &Program, branches: &[Branch], tiling: Tiling) -> Vec<Option<Tiles>> {
+    let mut emptied = false;
+    let mut of = |branch: &Branch| {
+        let tensor = &program.tensors[branch.input];
+        let w = Oriented::new(branch.linear.window(), tiling.orientation).window;
+        if let Some(triples) = Triples::of(branch, tiling, tensor) {
+            // There is memory to empty the sums of one branch.
+            let full = triples.flush > 0;
+            if full && emptied {
+                return None;
+            }
+            emptied |= full;
+            return Some(Tiles::Conv2d(triples));
+        }
+        // As many rows and columns as the runtime has places for.
+        let fits = 3 * w.stride_w + w.kernel_w <= 9 && w.kernel_h <= 12;
+        (depthwise_fits(branch, tensor) && fits).then_some(Tiles::Depthwise)
+    };
+    branches.iter().map(&mut of).collect()
 }
 
 /// The fixed-point shortcuts of a residual sum, if any channel has one.

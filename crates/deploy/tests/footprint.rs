@@ -22,8 +22,9 @@ fn memory_is_planned_alike_for_network_and_program() {
         let macs: u64 = program.steps.iter().flat_map(|s| s.op.branches()).map(|b| b.linear.macs()).sum();
         assert_eq!(footprint.macs.total(), macs);
         let image = footprint.image_bytes.unwrap();
+        // Lines on 16-bit sums take fewer bytes than the forms they stand for.
         assert!(
-            image >= footprint.flash() && image < footprint.flash() + 4096,
+            image >= footprint.weight_bytes_base3 && image < footprint.flash() + 4096,
             "{image} {}",
             footprint.flash()
         );

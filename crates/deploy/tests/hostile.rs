@@ -32,7 +32,7 @@ proptest! {
     #[test]
     fn random_bytes(mut bytes in prop::collection::vec(any::<u8>(), 0..600), dress in any::<bool>()) {
         if dress && bytes.len() >= HEADER_BYTES {
-            bytes[..8].copy_from_slice(b"TRNI\x02\0\0\0");
+            bytes[..8].copy_from_slice(b"TRNI\x03\0\0\0");
             seal(&mut bytes);
         }
         fuzzing::image(&bytes);
@@ -55,7 +55,7 @@ proptest! {
             let at = at.index(if early { bytes.len().min(600) } else { bytes.len() });
             bytes[at] = value;
         }
-        bytes[..8].copy_from_slice(b"TRNI\x02\0\0\0");
+        bytes[..8].copy_from_slice(b"TRNI\x03\0\0\0");
         seal(&mut bytes);
         fuzzing::image(&bytes);
     }

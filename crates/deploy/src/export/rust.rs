@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::{DeployError, arena};
 
 /// The runtime's files, in the order of reading.
-const RUNTIME: [(&str, &str); 9] = [
+const RUNTIME: [(&str, &str); 10] = [
     ("mod.rs", include_str!("../rt/mod.rs")),
     ("bytes.rs", include_str!("../rt/bytes.rs")),
     ("float.rs", include_str!("../rt/float.rs")),
@@ -18,6 +18,7 @@ const RUNTIME: [(&str, &str); 9] = [
     ("kernel.rs", include_str!("../rt/kernel.rs")),
     ("record.rs", include_str!("../rt/record.rs")),
     ("run.rs", include_str!("../rt/run.rs")),
+    ("sums.rs", include_str!("../rt/sums.rs")),
     ("tile.rs", include_str!("../rt/tile.rs")),
     ("tiled.rs", include_str!("../rt/tiled.rs")),
 ];

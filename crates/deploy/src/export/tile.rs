@@ -3,9 +3,10 @@
 //! A tile is four words of two 16-bit lanes: lane 1 lies `lane_y` rows or `lane_x` columns from lane 0. Rows and columns may
 //! be swapped, and an image under 1x1 kernels flattened, so that few positions of the last tiles lie outside the output.
 //!
-//! Ternary convolutions read the patch as *elements* (input channel, kernel row), three to a *group*. A table of all 27
-//! signed sums of a group serves each output channel and each kernel column, so the weights of one group and column are one
-//! number below 27 and three of them one halfword: 16 bits for nine weights.
+//! Ternary convolutions read the patch as *elements* (one input channel under one tap of the kernel), three to a *group*. A
+//! table of all 27 signed sums of a group serves every output channel, so the weights of a group are one number below 27
+//! and three of them one halfword: 16 bits for nine weights. Under a 3x3 kernel the group is a kernel row, and its table
+//! serves the three output rows that see this input row.
 
 use crate::DeployError;
 use crate::epilogue::{CodeGrid, IntegerEpilogue};
@@ -42,7 +43,7 @@ pub(crate) struct Oriented {
 }
 
 impl Tiling {
-    /// The tiling of branches of one output shape with the fewest tiles.
+    /// The tiling of branches of one output shape with the least work.
     pub(crate) fn of(branches: &[Branch]) -> Self {
         let pointwise = branches.iter().all(|b| {
             let w = b.linear.window();
@@ -56,13 +57,22 @@ impl Tiling {
         let all = candidates.into_iter().flat_map(|orientation| {
             [(0, 4), (1, 0)].map(|(lane_y, lane_x)| Self { orientation, lane_y, lane_x })
         });
-        all.min_by_key(|t| t.tiles(branches[0].linear.window())).expect("there are candidates")
+        all.min_by_key(|t| branches.iter().map(|b| t.work(b.linear.window())).sum::<usize>())
+            .expect("there are candidates")
     }
 
-    /// Tiles that cover the output of `window`.
-    pub(crate) fn tiles(&self, window: &Window) -> usize {
+    /// About how many instructions an input channel takes: tables (of which rows of tiles share some), then sums.
+    fn work(&self, window: &Window) -> usize {
         let w = Oriented::new(window, self.orientation).window;
-        w.out_h.div_ceil(1 + self.lane_y) * w.out_w.div_ceil(4 + self.lane_x)
+        let next = 1 + self.lane_y;
+        let rows = w.out_h.div_ceil(next);
+        let mut tables = 3 * rows;
+        if (w.kernel_h, w.kernel_w) == (3, 3) && w.stride_w <= 2 {
+            let step = w.stride_h * next;
+            let together = (CELLS / w.out_c).clamp(1, 1 + (TABLES - 3) / step);
+            tables = rows * step + rows.div_ceil(together) * 3_usize.saturating_sub(step);
+        }
+        w.out_w.div_ceil(4 + self.lane_x) * (tables * 230 + rows * w.out_c * 27)
     }
 }
 
@@ -109,115 +119,122 @@ impl Oriented {
 /// A ternary convolution laid out for tables of sums.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Triples {
-    /// Input column of each word of a table entry, relative to the tile.
-    pub(crate) columns: Vec<usize>,
-    /// Words from one table entry to the next, as a power of two.
-    pub(crate) words_log2: usize,
-    /// Word at which each index of a chunk finds its table.
-    pub(crate) places: Vec<usize>,
-    /// Groups per chunk: as many tables as are built at a time.
-    pub(crate) chunk: usize,
-    /// Chunks.
-    pub(crate) chunks: usize,
-    /// Chunks after which 16-bit sums may be full; 0 if never.
+    /// Whether groups are kernel rows of one channel, three of them a halfword; else nine neighbouring elements are.
+    pub(crate) by_rows: bool,
+    /// Halfwords of an output channel.
+    pub(crate) halfwords: usize,
+    /// Halfwords after which 16-bit sums may be full; 0 if never.
     pub(crate) flush: usize,
-    /// Weights `[chunk][channel][halfword]`.
+    /// What every table entry is larger by, so that no sum is negative.
+    pub(crate) lift: usize,
+    /// Whether no sum needs more than 15 bits.
+    pub(crate) narrow: bool,
+    /// Weights `[halfword][channel]`.
     pub(crate) weights: Vec<u16>,
 }
 
 impl Triples {
-    /// Lays out a convolution with kernel columns of `oriented`.
-    ///
-    /// `None` if one chunk alone could overflow 16 bits: kernels of more than 14 columns.
-    pub(crate) fn new(oriented: &Oriented, trits: &[i8], tensor: &Tensor) -> Option<Self> {
-        let (columns, _) = columns(oriented.window.kernel_w, oriented.window.stride_w);
-        let sizes: &[usize] = match (oriented.window.kernel_w % 3, columns.len()) {
-            (0, ..=8) => &[8, 4, 3, 2, 1],
-            (0, _) => &[2, 1],
-            (_, 4) => &[6, 3],
-            _ => &[3],
-        };
-        Self::sized(oriented, trits, tensor, sizes)
-    }
-
-    /// The convolution of `branch` as [`crate::rt`] runs it, if it does: kernels of one or three columns and up to three
-    /// rows.
-    pub(crate) fn of_runtime(branch: &Branch, tiling: Tiling, tensor: &Tensor) -> Option<Self> {
+    /// The convolution of `branch`, if it is ternary, of 8-bit codes, and computed at more than one position.
+    pub(crate) fn of(branch: &Branch, tiling: Tiling, tensor: &Tensor) -> Option<Self> {
         let Linear::Conv2d { weights: Weights::Trits(trits), window } = &branch.linear else { return None };
+        if tensor.element != Element::U8 || is_dense(&branch.linear) {
+            return None;
+        }
         let oriented = Oriented::new(window, tiling.orientation);
         let w = &oriented.window;
-        let sizes: &[usize] = match (w.kernel_w, w.stride_w) {
-            (3, 1) => &[4, 3, 2, 1],
-            (3, 2) => &[2, 1],
-            (1, 1 | 2) => &[6, 3],
-            _ => return None,
+        let by_rows = (w.kernel_h, w.kernel_w) == (3, 3) && w.stride_w <= 2;
+        let elements = w.kernel_h * w.kernel_w * w.in_c;
+        let halfwords = if by_rows { w.in_c } else { elements.div_ceil(9) };
+        // Element `i` of halfword `h`: tap and input channel.
+        let element = |h: usize, i: usize| {
+            let at = 9 * h + i;
+            match by_rows {
+                true => Some((oriented.tap(i / 3, i % 3), h)),
+                false if at < elements => {
+                    let tap = at / w.in_c;
+                    Some((oriented.tap(tap / w.kernel_w, tap % w.kernel_w), at % w.in_c))
+                }
+                false => None,
+            }
         };
-        let fits = w.kernel_h <= 3 && tensor.element == Element::U8 && !is_dense(&branch.linear);
-        if fits { Self::sized(&oriented, trits, tensor, sizes) } else { None }
-    }
-
-    /// As [`Self::new`] with chunks of one of these sizes: the one that wastes least, the first of equals.
-    fn sized(oriented: &Oriented, trits: &[i8], tensor: &Tensor, sizes: &[usize]) -> Option<Self> {
-        let w = &oriented.window;
-        let (columns, offsets) = columns(w.kernel_w, w.stride_w);
-        let words_log2 = columns.len().next_power_of_two().trailing_zeros() as usize;
-        let groups = (w.in_c * w.kernel_h).div_ceil(3);
-        let chunk = sizes.iter().copied().min_by_key(|g| groups.div_ceil(*g) * g).unwrap_or(3);
-        let chunks = groups.div_ceil(chunk);
-        let places =
-            (0..chunk).flat_map(|g| offsets.iter().map(move |o| ((27 * g) << words_log2) + o)).collect();
-        let trit = |element: usize, kx: usize, channel: usize| {
-            let (c, ky) = (element / w.kernel_h, element % w.kernel_h);
-            if c < w.in_c { trits[(oriented.tap(ky, kx) * w.in_c + c) * w.out_c + channel] } else { 0 }
-        };
-        let mut weights = Vec::with_capacity(chunks * w.out_c * chunk * w.kernel_w / 3);
-        // Positive and negative weights of a channel by chunk, for the bound on 16-bit sums.
-        let mut counts = vec![vec![(0, 0); chunks]; w.out_c];
-        for k in 0..chunks {
+        let mut weights = Vec::with_capacity(halfwords * w.out_c);
+        // Positive and negative weights of a channel by halfword, for the bound on 16-bit sums.
+        let mut counts = vec![vec![(0, 0); halfwords]; w.out_c];
+        for h in 0..halfwords {
             for (channel, counts) in counts.iter_mut().enumerate() {
-                let indices: Vec<u16> = (0..chunk * w.kernel_w)
-                    .map(|i| {
-                        let (group, kx) = (k * chunk + i / w.kernel_w, i % w.kernel_w);
-                        let triple = [0, 1, 2].map(|e| trit(3 * group + e, kx, channel));
-                        for t in triple {
-                            counts[k].0 += i64::from(t == 1);
-                            counts[k].1 += i64::from(t == -1);
-                        }
-                        index(triple)
-                    })
-                    .collect();
-                weights.extend(indices.chunks(3).map(halfword));
+                let nine: [i8; 9] = std::array::from_fn(|i| {
+                    element(h, i).map_or(0, |(tap, c)| trits[(tap * w.in_c + c) * w.out_c + channel])
+                });
+                let signs = |sign: i8| nine.iter().filter(|&&t| t == sign).count() as i64;
+                counts[h] = (signs(1), signs(-1));
+                weights.push(halfword(&[0, 3, 6].map(|i| index([nine[i], nine[i + 1], nine[i + 2]]))));
             }
         }
-        let flush = flush(&counts, i64::from(tensor.max).max(i64::from(tensor.zero_point)))?;
-        Some(Self { columns, words_log2, places, chunk, chunks, flush, weights })
+        let max = i64::from(tensor.max).max(i64::from(tensor.zero_point));
+        let (flush, lift) = flush(&counts, max)?;
+        let all = |channel: &Vec<(i64, i64)>| channel.iter().map(|c| c.0).sum::<i64>() * max;
+        let top = counts.iter().map(all).max().unwrap_or(0) + 3 * halfwords as i64 * lift;
+        let narrow = flush == 0 && top <= i64::from(i16::MAX);
+        Some(Self { by_rows, halfwords, flush, lift: usize::try_from(lift).ok()?, narrow, weights })
+    }
+
+    /// By how much the sums of all halfwords exceed what they stand for.
+    pub(crate) fn total_lift(&self) -> usize {
+        3 * self.halfwords * self.lift
     }
 }
 
-/// Input columns of the words that four neighbouring outputs need, by phase of the stride, and the word at which each
-/// kernel column's four start.
-fn columns(kernel: usize, stride: usize) -> (Vec<usize>, Vec<usize>) {
-    let (mut columns, mut starts) = (Vec::new(), Vec::new());
-    for phase in 0..kernel.min(stride) {
-        starts.push(columns.len());
-        columns.extend((0..4 + (kernel - 1 - phase) / stride).map(|m| phase + stride * m));
+/// Cells of 16-bit sums: rows of tiles at a time, times output channels. Half as many where sums are emptied to accumulators.
+const CELLS: usize = 256;
+/// Tables kept at a time.
+const TABLES: usize = 12;
+
+/// Rows of tiles computed at a time, so that the tables of an input row serve all output rows that see it.
+pub(crate) fn rows(program: &Program, branches: &[Branch], tiling: Tiling) -> usize {
+    let window = Oriented::new(branches[0].linear.window(), tiling.orientation).window;
+    let (next, mut shared, mut rows) = (1 + tiling.lane_y, false, (CELLS / window.out_c).max(1));
+    for branch in branches {
+        let tensor = &program.tensors[branch.input];
+        let w = Oriented::new(branch.linear.window(), tiling.orientation).window;
+        let triples = Triples::of(branch, tiling, tensor);
+        if triples.as_ref().is_some_and(|t| t.flush > 0) {
+            rows = rows.min((CELLS / 2 / window.out_c).max(1));
+        }
+        if depthwise_fits(branch, tensor) || triples.is_some_and(|t| t.by_rows) {
+            shared = true;
+            rows = rows.min(1 + TABLES.saturating_sub(w.kernel_h) / (w.stride_h * next));
+        }
     }
-    (columns, (0..kernel).map(|kx| starts[kx % stride] + kx / stride).collect())
+    let all = window.out_h.div_ceil(next);
+    if shared { all.div_ceil(all.div_ceil(rows)) } else { 1 }
 }
 
-/// The most chunks after which 16-bit sums must be emptied: over any run that starts at a multiple of it, no channel's
-/// sum of codes up to `max` can leave 16 bits. Lanes may wrap on the way, since only the end of a run is read.
-fn flush(counts: &[Vec<(i64, i64)>], max: i64) -> Option<usize> {
-    let chunks = counts.first().map_or(0, Vec::len);
+/// Whether a depthwise convolution runs on 16-bit sums: trits, so few that no sum of 8-bit codes can leave them.
+pub(crate) fn depthwise_fits(branch: &Branch, tensor: &Tensor) -> bool {
+    let Linear::Depthwise { weights: Weights::Trits(_), window } = &branch.linear else { return false };
+    tensor.element == Element::U8 && window.kernel_h * window.kernel_w <= 64
+}
+
+/// Where sums of depthwise convolutions start, so that 64 codes up to 255 leave neither 0 nor 15 bits.
+pub(crate) const DEPTHWISE_LIFT: usize = 1 << 14;
+
+/// The most halfwords after which 16-bit sums must be emptied, and the lift of table entries: over any run that starts at a
+/// multiple of it, no channel's sum of codes up to `max` can leave 0 to 65535. Lanes may wrap on the way, since only the end
+/// of a run is read.
+fn flush(counts: &[Vec<(i64, i64)>], max: i64) -> Option<(usize, i64)> {
+    let all = counts.first().map_or(0, Vec::len);
     let fits = |n: usize| {
-        counts.iter().all(|channel| {
-            channel.chunks(n).all(|run| {
-                let (plus, minus) = run.iter().fold((0, 0), |(p, m), c| (p + c.0, m + c.1));
-                plus * max <= i64::from(i16::MAX) && minus * max <= -i64::from(i16::MIN)
-            })
-        })
+        let runs = || counts.iter().flat_map(|channel| channel.chunks(n));
+        let ends = runs().map(|run| {
+            let (plus, minus) = run.iter().fold((0, 0), |(p, m), c| (p + c.0, m + c.1));
+            (plus * max, minus * max, 3 * run.len() as i64)
+        });
+        let ends: Vec<_> = ends.collect();
+        let lift = ends.iter().map(|&(_, minus, tables)| (minus + tables - 1) / tables).max().unwrap_or(0);
+        let fits = ends.iter().all(|&(plus, _, tables)| plus + tables * lift <= i64::from(u16::MAX));
+        fits.then_some(lift)
     };
-    (1..=chunks).rev().find(|&n| fits(n)).map(|n| if n == chunks { 0 } else { n })
+    (1..=all).rev().find_map(|n| Some((if n == all { 0 } else { n }, fits(n)?)))
 }
 
 /// The table index of three trits.
@@ -242,32 +259,65 @@ pub(crate) fn dense_rows(linear: &Linear) -> Vec<u16> {
     halfwords
 }
 
-/// The epilogue of a step as lines on 16-bit sums: one ternary convolution, never emptied on the way, to 8-bit codes, with a
-/// short line for every channel.
+/// The epilogue of a step as lines on 16-bit sums: one ternary kernel, never emptied on the way, to 8-bit codes. All lines
+/// have the shift with which most channels have one; `None` for the others, and nothing if no channel has one.
 pub(crate) fn short_lines(
     program: &Program,
     branches: &[Branch],
     channels: &[IntegerEpilogue],
     grid: CodeGrid,
-) -> Result<Option<Vec<Short>>, DeployError> {
+) -> Result<Option<Lines>, DeployError> {
     let [branch] = branches else { return Ok(None) };
-    let Linear::Conv2d { weights: Weights::Trits(trits), window } = &branch.linear else { return Ok(None) };
     let tensor = &program.tensors[branch.input];
-    let oriented = Oriented::new(window, Tiling::of(branches).orientation);
-    let one_run = Triples::new(&oriented, trits, tensor).is_some_and(|t| t.flush == 0);
-    if grid.max != u8::MAX || is_dense(&branch.linear) || !one_run {
+    let (lift, flip) = match Triples::of(branch, Tiling::of(branches), tensor) {
+        Some(triples) if triples.flush == 0 => (triples.total_lift(), !triples.narrow),
+        None if depthwise_fits(branch, tensor) => (DEPTHWISE_LIFT, false),
+        _ => return Ok(None),
+    };
+    if grid.max != u8::MAX {
         return Ok(None);
     }
     let zeros = correction(branch, tensor);
-    let mut lines = Vec::with_capacity(channels.len());
-    for (c, form) in channels.iter().enumerate() {
-        let zero = zeros.get(c).copied().unwrap_or(0);
-        let Some(line) = Short::find(form, grid.max, zero, interval(branch, tensor, c)?) else {
-            return Ok(None);
-        };
-        lines.push(line);
+    let mut best = Lines { shift: 0, flip, channels: Vec::new() };
+    let mut most = 0;
+    for shift in Short::SHIFTS {
+        let mut lines = Vec::with_capacity(channels.len());
+        for (c, form) in channels.iter().enumerate() {
+            let zero = zeros.get(c).copied().unwrap_or(0) + lift as i32 - if flip { 1 << 15 } else { 0 };
+            lines.push(Short::find(form, (grid.max, shift), zero, interval(branch, tensor, c)?));
+        }
+        let found = lines.iter().flatten().count();
+        if found > most {
+            (most, best) = (found, Lines { shift, flip, channels: lines });
+        }
+        if found == channels.len() {
+            break;
+        }
     }
-    Ok(Some(lines))
+    Ok((most > 0).then_some(best))
+}
+
+/// Lines on the sums of one layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines {
+    /// Fractional bits of all of them.
+    pub(crate) shift: u8,
+    /// Whether they are for sums less 2^15, because those need 16 bits: what flipping the highest bit makes of them.
+    pub(crate) flip: bool,
+    /// By channel.
+    pub(crate) channels: Vec<Option<Short>>,
+}
+
+impl Lines {
+    /// Multiplier and offset of each channel; `i32::MIN`, which no line has, for those without one.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = [i32; 2]> + '_ {
+        self.channels.iter().map(|line| line.map_or([i32::MIN, 0], |line| [line.multiplier, line.offset]))
+    }
+
+    /// Whether every channel has one.
+    pub(crate) fn complete(&self) -> bool {
+        self.channels.iter().all(Option::is_some)
+    }
 }
 
 /// Whether a branch is computed at one position only.
@@ -292,25 +342,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_of_each_kernel_column_are_consecutive() {
-        for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2), (4, 2), (5, 3), (10, 2)] {
-            let (columns, offsets) = columns(kernel, stride);
-            for kx in 0..kernel {
-                let four: Vec<usize> = columns[offsets[kx]..offsets[kx] + 4].to_vec();
-                assert_eq!(four, [0, 1, 2, 3].map(|j| j * stride + kx), "{kernel} {stride}");
-            }
-        }
-        assert_eq!(columns(3, 2), (vec![0, 2, 4, 6, 8, 1, 3, 5, 7], vec![0, 5, 1]));
-    }
-
-    #[test]
     fn sums_are_emptied_before_they_can_overflow() {
-        // 128 codes of 255 still fit, 129 do not.
-        assert_eq!(flush(&[vec![(64, 0), (64, 0)]], 255), Some(0));
-        assert_eq!(flush(&[vec![(64, 0), (64, 0), (1, 0)]], 255), Some(2));
-        assert_eq!(flush(&[vec![(100, 0), (100, 0), (1, 0)]], 255), Some(1));
-        assert_eq!(flush(&[vec![(0, 200), (0, 200)]], 15), Some(0));
-        assert_eq!(flush(&[vec![(129, 0)]], 255), None);
+        // 257 codes of 255 are 65535.
+        assert_eq!(flush(&[vec![(128, 0), (129, 0)]], 255), Some((0, 0)));
+        assert_eq!(flush(&[vec![(128, 0), (129, 0), (1, 0)]], 255), Some((2, 0)));
+        assert_eq!(flush(&[vec![(200, 0), (100, 0), (1, 0)]], 255), Some((1, 0)));
+        assert_eq!(flush(&[vec![(258, 0)]], 255), None);
+        // Negative sums are lifted to 0 by three tables a halfword, those of the last, shorter run too.
+        assert_eq!(flush(&[vec![(0, 128), (0, 128)]], 255), Some((0, 10880)));
+        assert_eq!(flush(&[vec![(0, 200), (40, 10), (0, 60)]], 255), Some((2, 8925)));
+        assert_eq!(flush(&[vec![(0, 200)], vec![(200, 0)]], 15), Some((0, 1000)));
     }
 
     #[test]

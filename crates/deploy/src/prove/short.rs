@@ -4,7 +4,8 @@
 use super::Steps;
 use crate::epilogue::IntegerEpilogue;
 
-/// `clamp((((sum * multiplier) >> 16) + offset) >> shift, 0, max)` in 32 bits but for the product.
+/// `clamp((((sum * multiplier) >> 16) + offset) >> shift, 0, max)` in 32 bits but for the product. The shift is one for all
+/// channels of a layer, so that it can be part of the instruction that saturates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Short {
     /// Fixed-point slope.
@@ -16,9 +17,17 @@ pub struct Short {
 }
 
 impl Short {
-    /// A short line equal to `form` on every accumulator in `low..=high`, for sums that are `zero` more than accumulators.
-    /// `None` if there is none, or sums leave 16 bits.
-    pub fn find(form: &IntegerEpilogue, max: u8, zero: i32, (low, high): (i32, i32)) -> Option<Self> {
+    /// The shifts there are: for slopes up to 2, 16, 128 and 1024, and codes up to 2^(31 - shift) before they are clamped.
+    pub const SHIFTS: [u8; 4] = [14, 11, 8, 5];
+
+    /// A short line of `shift` fractional bits equal to `form` on every accumulator in `low..=high`, for sums that are `zero`
+    /// more than accumulators. `None` if there is none, or sums leave 16 bits.
+    pub fn find(
+        form: &IntegerEpilogue,
+        (max, shift): (u8, u8),
+        zero: i32,
+        (low, high): (i32, i32),
+    ) -> Option<Self> {
         let IntegerEpilogue::Multiplier { multiplier: long, shift: long_shift, .. } = form else {
             return None;
         };
@@ -29,16 +38,12 @@ impl Short {
         let code = |sum: i32| form.code(sum - zero, max);
         let steps = Steps::find(code, low, high, max);
         let slope = f64::from(*long) / f64::from(*long_shift).exp2();
-        // The largest shift with which slope and intercept fit; an intercept far outside the range costs some bits.
-        let largest = (14 - slope.abs().log2().floor().max(-16.0) as i32).clamp(0, 30);
-        (0..=largest).rev().take(12).find_map(|shift| {
-            let nominal = (slope * f64::from(shift + 16).exp2()).round();
-            (0..9).flat_map(|d| [d, -d]).find_map(|d| {
-                let multiplier = nominal + f64::from(d);
-                let fits = multiplier.abs() <= f64::from(i32::MAX) && multiplier * slope >= 0.0;
-                let line = fits.then(|| Self::through(&steps, multiplier as i32, shift as u8)).flatten()?;
-                steps.witnesses().all(|sum| line.code(sum, max) == code(sum)).then_some(line)
-            })
+        let nominal = (slope * f64::from(shift + 16).exp2()).round();
+        (0..9).flat_map(|d| [d, -d]).find_map(|d| {
+            let multiplier = nominal + f64::from(d);
+            let fits = multiplier.abs() <= f64::from(i32::MAX) && multiplier * slope >= 0.0;
+            let line = fits.then(|| Self::through(&steps, multiplier as i32, shift)).flatten()?;
+            steps.witnesses().all(|sum| line.code(sum, max) == code(sum)).then_some(line)
         })
     }
 

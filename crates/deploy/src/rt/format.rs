@@ -21,7 +21,7 @@ use super::record::{self, Record};
 /// First bytes of an image.
 pub const MAGIC: [u8; 4] = *b"TRNI";
 /// The version this reader knows and [`crate::image::write_image`] writes.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 48;
 

@@ -11,12 +11,13 @@ mod format;
 mod kernel;
 mod record;
 mod run;
+mod sums;
 mod tile;
 mod tiled;
 
 /// Bytes that tell records and channels apart, as the writer needs them.
 pub(crate) mod kind {
-    pub(crate) use super::record::{CODES, FALLING, FLOAT, LOGITS, MAX_POOL, RISING, SUM_POOL};
+    pub(crate) use super::record::{CODES, FALLING, FLIP, FLOAT, LOGITS, MAX_POOL, RISING, SUM_POOL};
 }
 
 pub use format::{HEADER_BYTES, Image, MAGIC, VERSION, checksum};
@@ -66,7 +67,9 @@ impl core::fmt::Display for ImageError {
         match self {
             Self::Length { expected, actual } => write!(f, "{actual} bytes, expected {expected}"),
             Self::Magic => f.write_str("not a Ternion model image"),
-            Self::Version(v) => write!(f, "version {v}, this reader knows {VERSION}"),
+            Self::Version(v) => {
+                write!(f, "image of version {v}, this reader knows {VERSION}: export the model again")
+            }
             Self::Checksum { stored, computed } => {
                 write!(f, "checksum {computed:08x}, the header says {stored:08x}")
             }

@@ -4,7 +4,7 @@
 //!
 //! | kind | fields |
 //! |---|---|
-//! | 1 codes | branches `u8` (1 or 2), form `u8` (0 integer, 1 f32, 2 short lines, 3 f32 with shortcuts), shift `i8`, largest code `u8`, output offset `u32`, then but for form 1 the table offset `u32`, then the branches |
+//! | 1 codes | branches `u8` (1 or 2), form `u8` (0 integer, 1 f32, 2 short lines, 3 f32 with shortcuts, 4 short lines where there are any), shift `i8`, largest code `u8`, output offset `u32`, then but for form 1 the table offset `u32`, then the branches |
 //! | 2 max pool, 3 sum pool | input offset `u32`, output offset `u32`, window |
 //! | 4 logits | branch |
 //!
@@ -20,13 +20,16 @@
 //! (falling) marks a channel with thresholds: the multiplier is their number and the offset their place in the image. 0x82
 //! marks a channel whose f32 scale, bias, a and b (absent ones 0, 1 and 0) lie at the offset.
 //!
-//! Format 2 is for `tile`: a tiling is `u8` (bit 0: lanes a row apart; above: orientation), groups per chunk `u8`, and
-//! chunks after which sums are emptied `u16`. Weights are halfwords of three table indices, `[chunk][channel][halfword]`.
-//! The table of form 2 is, per channel, `i32` multiplier and `i32` offset, then `u8` shifts; that of form 3, per channel,
-//! `i64` offset, two `i32` slopes and the `u32` margin (see `deploy::prove`).
+//! Format 2 is for `tile`: a tiling is `u8` (bit 0: lanes a row apart; above: orientation), a zero byte, halfwords
+//! after which sums are emptied `u16`, and what table entries (of depthwise kernels: sums) are larger by `u16`. Weights of convolutions are halfwords of three table indices, `[halfword][channel]`;
+//! those of depthwise ones are rows of trits. The table of form 2 is the shift `u8` (bit 7: lines are for sums less 2^15), then per channel `i32` multiplier and `i32` offset. That of
+//! form 4 is the same, a multiplier of -2^31 for channels without a line, followed by the table of form 0 and, per channel,
+//! the `i32` by which sums exceed accumulators. That of form 3 is, per channel, `i64` offset, two `i32` slopes and the `u32`
+//! margin (see `deploy::prove`).
 
 use super::ImageError;
 use super::bytes::{Reader, i32_at, i64_at, slice};
+use super::float;
 use super::tile::Tiles;
 
 /// Kind bytes.
@@ -39,6 +42,10 @@ pub(crate) const RISING: u8 = 0x80;
 pub(crate) const FALLING: u8 = 0x81;
 /// Shift byte that marks f32 constants.
 pub(crate) const FLOAT: u8 = 0x82;
+/// Multiplier of a channel without a line.
+pub(super) const NO_LINE: i32 = i32::MIN;
+/// Bit of a shift: lines are for sums less 2^15.
+pub(crate) const FLIP: u8 = 0x80;
 /// Largest fixed-point shift.
 const MAX_SHIFT: u8 = 62;
 
@@ -91,20 +98,34 @@ pub(super) struct Branch<'a> {
     pub(super) affine: Option<Affine<'a>>,
 }
 
+/// Multipliers, offsets and shifts; the whole image, for thresholds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Integer<'a> {
+    multipliers: &'a [u8],
+    offsets: &'a [u8],
+    shifts: &'a [u8],
+    image: &'a [u8],
+}
+
+/// What channels without a line have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rest<'a> {
+    pub(super) integer: Integer<'a>,
+    /// By how much sums exceed accumulators.
+    pub(super) corrections: &'a [u8],
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form<'a> {
-    /// Multipliers, offsets and shifts; the whole image, for thresholds.
-    Integer {
-        multipliers: &'a [u8],
-        offsets: &'a [u8],
-        shifts: &'a [u8],
-        image: &'a [u8],
-    },
+    Integer(Integer<'a>),
     Float,
-    /// Multipliers and offsets, and shifts, for 16-bit sums.
+    /// Multipliers and offsets for 16-bit sums.
     Short {
         lines: &'a [u8],
-        fractions: &'a [u8],
+        shift: u8,
+        /// What sums are combined with.
+        flip: u32,
+        rest: Option<Rest<'a>>,
     },
     /// f32, but where the fixed-point sums of `table` are sure.
     Fixed {
@@ -155,7 +176,7 @@ fn fields<'a>(r: &mut Reader<'a>) -> Option<Record<'a>> {
             let (branches, form, shift, max) = (r.u8()?, r.u8()?, r.u8()? as i8, r.u8()?);
             let output = r.size()?;
             let float = form & 1 == 1;
-            if form > 3 || !(1..=2).contains(&branches) || (branches == 2) != float {
+            if form > 4 || !(1..=2).contains(&branches) || (branches == 2) != float {
                 return None;
             }
             let tables = if form == 1 { None } else { Some(r.u32()? as usize) };
@@ -165,16 +186,21 @@ fn fields<'a>(r: &mut Reader<'a>) -> Option<Record<'a>> {
             let n = first.window.out_c;
             let form = match tables {
                 None => Form::Float,
-                Some(at) if form == 2 => {
-                    let (lines, fractions) = slice(image, at, n.checked_mul(9)?)?.split_at(8 * n);
-                    Form::Short { lines, fractions }
-                }
                 Some(at) if form == 3 => Form::Fixed { table: slice(image, at, n.checked_mul(20)?)? },
+                Some(at) if form == 0 => Form::Integer(integer(image, at, n)?),
                 Some(at) => {
-                    let table = slice(image, at, n.checked_mul(13)?)?;
-                    let ((multipliers, rest), image) = (table.split_at(4 * n), image);
-                    let (offsets, shifts) = rest.split_at(8 * n);
-                    Form::Integer { multipliers, offsets, shifts, image }
+                    let shift = *image.get(at)?;
+                    let (shift, flip) = (shift & !FLIP, if shift & FLIP != 0 { 0x8000_8000 } else { 0 });
+                    let lines = slice(image, at.checked_add(1)?, n.checked_mul(8)?)?;
+                    let rest = if form == 4 {
+                        let at = at.checked_add(1)?.checked_add(lines.len())?;
+                        let corrections =
+                            slice(image, at.checked_add(n.checked_mul(13)?)?, n.checked_mul(4)?)?;
+                        Some(Rest { integer: integer(image, at, n)?, corrections })
+                    } else {
+                        None
+                    };
+                    Form::Short { lines, shift, flip, rest }
                 }
             };
             Some(Record::Codes { first, second, form, shift: i32::from(shift), max, output })
@@ -186,6 +212,13 @@ fn fields<'a>(r: &mut Reader<'a>) -> Option<Record<'a>> {
         LOGITS => Some(Record::Logits { branch: branch(r, true)? }),
         _ => None,
     }
+}
+
+/// The table of form 0 at `at`, for `n` channels.
+fn integer(image: &[u8], at: usize, n: usize) -> Option<Integer<'_>> {
+    let (multipliers, rest) = slice(image, at, n.checked_mul(13)?)?.split_at(4 * n);
+    let (offsets, shifts) = rest.split_at(8 * n);
+    Some(Integer { multipliers, offsets, shifts, image })
 }
 
 fn window(r: &mut Reader<'_>) -> Option<Window> {
@@ -216,11 +249,11 @@ fn branch<'a>(r: &mut Reader<'a>, float: bool) -> Option<Branch<'a>> {
     if element > 1 || format > 2 {
         return None;
     }
-    let trits = format == 0;
+    let trits = format == 0 || (format == 2 && kind == BranchKind::Depthwise);
     let (input, window) = (r.size()?, window(r)?);
     let tiles = if format == 2 {
-        let (flags, chunk, flush) = (r.u8()?, r.u8()?.into(), r.u16()?.into());
-        Some(Tiles { row_apart: flags & 1 != 0, orientation: flags >> 1, chunk, flush })
+        let (flags, _zero, flush, lift) = (r.u8()?, r.u8()?, r.u16()?.into(), r.u16()?);
+        Some(Tiles { row_apart: flags & 1 != 0, orientation: flags >> 1, flush, lift })
     } else {
         None
     };
@@ -232,8 +265,10 @@ fn branch<'a>(r: &mut Reader<'a>, float: bool) -> Option<Branch<'a>> {
     };
     let row = if trits { count.div_ceil(4) } else { count };
     let bytes = match &tiles {
-        Some(tiles) => tiles.bytes(&window)?,
-        None => row.checked_mul(window.out_c)?,
+        Some(tiles) if kind == BranchKind::Conv2d => {
+            tiles.halfwords(&window)?.checked_mul(2)?.checked_mul(window.out_c)?
+        }
+        _ => row.checked_mul(window.out_c)?,
     };
     let weights = if kind == BranchKind::Codes { &[][..] } else { r.blob(bytes)? };
     let affine = if float { Some(affine(r, window.out_c)?) } else { None };
@@ -326,16 +361,16 @@ impl Branch<'_> {
             return Err("a weight is no trit");
         }
         if let Some(tiles) = &self.tiles {
-            tiles.check(w)?;
-            if self.kind != BranchKind::Conv2d || self.wide {
-                return Err("tiles are for convolutions of 8-bit codes");
+            tiles.check(self.kind, w)?;
+            if self.wide {
+                return Err("tiles of 16-bit elements");
             }
             let (halfwords, _) = self.weights.as_chunks::<2>();
             let bad = |&v: &[u8; 2]| {
                 let v = u16::from_le_bytes(v);
                 v >> 15 != 0 || [v, v >> 5, v >> 10].iter().any(|v| v & 31 > 26)
             };
-            if halfwords.iter().any(bad) {
+            if self.kind == BranchKind::Conv2d && halfwords.iter().any(bad) {
                 return Err("a weight is no table index");
             }
         }
@@ -368,6 +403,9 @@ impl Record<'_> {
                     && (a.row_apart, a.orientation) != (b.row_apart, b.orientation)
                 {
                     return Err("the branches of a sum have different tiles");
+                }
+                if tiles.iter().flatten().filter(|(t, _)| t.flush != 0).count() > 1 {
+                    return Err("both branches of a sum are emptied on the way");
                 }
                 if short && (*max != u8::MAX || !matches!(tiles[0], Some((t, _)) if t.flush == 0)) {
                     return Err("short lines without 16-bit sums, or to few codes");
@@ -410,12 +448,21 @@ impl Record<'_> {
 
 impl Form<'_> {
     fn check(&self, channels: usize, max: u8) -> Result<(), &'static str> {
-        if let Self::Short { fractions, .. } = self
-            && fractions.iter().any(|&shift| shift > 31)
-        {
+        if matches!(self, Self::Short { shift: 32.., .. }) {
             return Err("a shift is out of range");
         }
-        let Self::Integer { multipliers, offsets, shifts, image } = self else { return Ok(()) };
+        match self {
+            Self::Integer(integer) | Self::Short { rest: Some(Rest { integer, .. }), .. } => {
+                integer.check(channels, max)
+            }
+            Self::Short { rest: None, .. } | Self::Fixed { .. } | Self::Float => Ok(()),
+        }
+    }
+}
+
+impl Integer<'_> {
+    fn check(&self, channels: usize, max: u8) -> Result<(), &'static str> {
+        let Self { multipliers, offsets, shifts, image } = self;
         for c in 0..channels {
             match shifts[c] {
                 0..=MAX_SHIFT => {}
@@ -438,5 +485,52 @@ impl Form<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The codes of eight accumulators of a channel.
+    #[inline(always)]
+    pub(super) fn codes(&self, acc: &[i32; 8], c: usize, grid: i32, max: u8) -> [u8; 8] {
+        let (multiplier, offset) = (i64::from(i32_at(self.multipliers, c)), i64_at(self.offsets, c));
+        let shift = u32::from(self.shifts[c]);
+        let mut codes = [0; 8];
+        if (32..=MAX_SHIFT.into()).contains(&shift) {
+            // Only the upper half of the product counts.
+            for (code, &acc) in codes.iter_mut().zip(acc) {
+                let v = (i64::from(acc).wrapping_mul(multiplier).wrapping_add(offset) >> 32) as i32;
+                *code = (v >> (shift - 32)).clamp(0, max.into()) as u8;
+            }
+        } else {
+            codes.iter_mut().zip(acc).for_each(|(code, &acc)| *code = self.code(acc, c, grid, max));
+        }
+        codes
+    }
+
+    /// The code of an accumulator.
+    #[inline(never)]
+    pub(super) fn code(&self, acc: i32, c: usize, grid: i32, max: u8) -> u8 {
+        let (multiplier, offset) = (i64::from(i32_at(self.multipliers, c)), i64_at(self.offsets, c));
+        match self.shifts[c] {
+            kind @ (RISING | FALLING) => {
+                let u = if kind == FALLING { acc.wrapping_neg() } else { acc };
+                // Sorted: the number of thresholds not above `u` by bisection.
+                let table = &self.image[offset as usize..];
+                let (mut low, mut high) = (0, usize::from(max));
+                while low < high {
+                    let middle = (low + high) / 2;
+                    if i32_at(table, middle) <= u { low = middle + 1 } else { high = middle }
+                }
+                low as u8
+            }
+            FLOAT => {
+                let table = &self.image[offset as usize..];
+                let [scale, bias, a, b] = [0, 1, 2, 3].map(|i| i32_at(table, i) as u32);
+                let y = float::fma(float::fma(float::from_i32(acc), scale, 0), float::ONE, bias);
+                float::to_code(float::fma(y, a, b), grid, max)
+            }
+            shift => {
+                let v = i64::from(acc).wrapping_mul(multiplier).wrapping_add(offset) >> shift;
+                v.clamp(0, i64::from(max)) as u8
+            }
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! Running an image.
 
-use super::bytes::{i32_at, i64_at};
-use super::record::{Affine, Branch, FALLING, FLOAT, Form, RISING, Record, Window};
+use super::bytes::i32_at;
+use super::record::{Affine, Branch, Record, Window};
 use super::tile::Memory;
 use super::tiled::Step;
 use super::{Image, ImageError, float};
 
 impl Image<'_> {
     /// Runs one sample: `input` codes `[h, w, c]`, `arena` of at least [`Image::arena_bytes`], `logits` one accumulator
-    /// per class. Besides, about 11 KB of stack hold the tables and sums of one tile.
+    /// per class. Besides, about 15 KB of stack hold the tables and sums of one tile.
     ///
     /// # Errors
     /// A buffer of the wrong size.
@@ -62,18 +62,7 @@ impl Image<'_> {
                 Record::Pool { sum, input, output, window: w } => {
                     let len = w.out_h * w.out_w * w.out_c * (1 + usize::from(sum));
                     let (output, rest) = carve(arena, output, len);
-                    let x = rest.get(input, w.in_h * w.in_w * w.in_c);
-                    if sum {
-                        for (at, out) in positions(&w).zip(output.chunks_exact_mut(2)) {
-                            let total =
-                                window_codes(&w, x, at).fold(0_u16, |s, v| s.wrapping_add(u16::from(v)));
-                            out.copy_from_slice(&total.to_le_bytes());
-                        }
-                    } else {
-                        for (at, out) in positions(&w).zip(output) {
-                            *out = window_codes(&w, x, at).max().unwrap_or(0);
-                        }
-                    }
+                    pool(&w, sum, rest.get(input, w.in_h * w.in_w * w.in_c), output);
                 }
                 Record::Logits { branch } => {
                     let x = &arena[branch.input..][..branch.input_bytes()];
@@ -126,54 +115,31 @@ impl Branch<'_> {
     }
 }
 
-impl Form<'_> {
-    #[inline(always)]
-    pub(super) fn code(&self, acc: i32, c: usize, grid: i32, max: u8) -> u8 {
-        let Self::Integer { multipliers, offsets, shifts, image } = self else { return 0 };
-        let (multiplier, offset) = (i64::from(i32_at(multipliers, c)), i64_at(offsets, c));
-        match shifts[c] {
-            kind @ (RISING | FALLING) => {
-                let u = if kind == FALLING { acc.wrapping_neg() } else { acc };
-                // Sorted: the number of thresholds not above `u` by bisection.
-                let table = &image[offset as usize..];
-                let (mut low, mut high) = (0, usize::from(max));
-                while low < high {
-                    let middle = (low + high) / 2;
-                    if i32_at(table, middle) <= u { low = middle + 1 } else { high = middle }
-                }
-                low as u8
-            }
-            FLOAT => {
-                let table = &image[offset as usize..];
-                let [scale, bias, a, b] = [0, 1, 2, 3].map(|i| i32_at(table, i) as u32);
-                let y = float::fma(float::fma(float::from_i32(acc), scale, 0), float::ONE, bias);
-                float::to_code(float::fma(y, a, b), grid, max)
-            }
-            shift => {
-                let v = i64::from(acc).wrapping_mul(multiplier).wrapping_add(offset) >> shift;
-                v.clamp(0, i64::from(max)) as u8
-            }
-        }
-    }
-}
-
 /// Output positions `(y, x, channel)` in memory order.
 fn positions(w: &Window) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
     let (h, width, c) = (w.out_h, w.out_w, w.out_c);
     (0..h).flat_map(move |y| (0..width).flat_map(move |x| (0..c).map(move |c| (y, x, c))))
 }
 
-/// The codes under a pool's window.
-fn window_codes<'a>(
-    w: &Window,
-    input: &'a [u8],
-    (oy, ox, c): (usize, usize, usize),
-) -> impl Iterator<Item = u8> + use<'a> {
-    let w = *w;
-    (0..w.kernel_h).flat_map(move |ky| {
-        let start = ((oy * w.stride_h + ky) * w.in_w + ox * w.stride_w) * w.in_c + c;
-        (0..w.kernel_w).map(move |kx| input[start + kx * w.in_c])
-    })
+/// Largest codes or sums of codes under a window, all channels of a pixel at a time.
+fn pool(w: &Window, sum: bool, input: &[u8], output: &mut [u8]) {
+    let (channels, size) = (w.in_c, 1 + usize::from(sum));
+    for (at, out) in output.chunks_exact_mut(channels * size).enumerate() {
+        let (top, left) = (at / w.out_w * w.stride_h, at % w.out_w * w.stride_w);
+        out.fill(0);
+        for ky in 0..w.kernel_h {
+            let start = ((top + ky) * w.in_w + left) * channels;
+            for pixel in input[start..][..w.kernel_w * channels].chunks_exact(channels) {
+                if sum {
+                    for (out, &code) in out.as_chunks_mut::<2>().0.iter_mut().zip(pixel) {
+                        *out = u16::from_le_bytes(*out).wrapping_add(code.into()).to_le_bytes();
+                    }
+                } else {
+                    out.iter_mut().zip(pixel).for_each(|(out, &code)| *out = code.max(*out));
+                }
+            }
+        }
+    }
 }
 
 /// The arena without a step's output.

@@ -1,56 +1,55 @@
-//! Ternary convolutions by tables of sums, eight output positions at a time.
+//! How a step is cut into tiles of eight output positions, and where their codes are.
 //!
 //! A tile is four words of two 16-bit lanes: lane 1 lies a row or four columns from lane 0, so one addition adds at two
-//! positions. Three rows of the input patch form a group; all 27 sums `x0 * w0 + x1 * w1 + x2 * w2` of a group are computed
-//! once and serve every output channel and every column of the kernel. Three weights are a 5-bit table index, nine of them
-//! a halfword. Lanes are added as one integer and may wrap; what is read in the end fits 16 bits (the writer sees to that).
+//! positions. Rows and columns may be swapped, and an image under 1x1 kernels flattened. Several rows of tiles are computed
+//! at a time, because kernels share input rows.
 
-use core::sync::atomic::{Ordering, compiler_fence};
+use super::record::{Branch, BranchKind, Window};
+use super::sums::{ENTRIES, Entry};
 
-use super::record::{Branch, Window};
-
-/// Output channels computed at a time.
-pub(super) const CHANNELS: usize = 64;
-/// Rows a kernel may have.
-pub(super) const ROWS: usize = 3;
-/// Words of tables: groups of 32 entries of 4, 8 or 16 words.
-const TABLE: usize = 1024;
-/// Most words of an entry in use.
+/// Cells of 16-bit sums: rows of tiles at a time, times output channels.
+pub(super) const CELLS: usize = 128;
+/// Tables kept at a time, and input rows read.
+pub(super) const TABLES: usize = 12;
+/// Most words of an input row.
 const WORDS: usize = 9;
+/// Most taps of a depthwise kernel: so many 8-bit codes are less than 2^14.
+pub(super) const TAPS: usize = 64;
 
 /// Working memory.
 pub(super) struct Memory {
-    tables: [u32; TABLE],
-    /// `[channel][word]`
-    pub(super) sums: [[u32; 4]; CHANNELS],
-    /// `[branch][channel][position]`
-    pub(super) accumulators: [[[i32; 8]; CHANNELS]; 2],
-    /// `[position][channel]`
-    pub(super) codes: [[u8; CHANNELS]; 8],
+    /// One entry before them, and some beyond that indices could reach.
+    pub(super) tables: [Entry; 1 + TABLES * ENTRIES + 5],
+    /// `[branch][row and channel][word]`
+    pub(super) sums: [[[u32; 4]; CELLS]; 2],
+    /// `[row and channel][position]`, of the branch whose sums are emptied.
+    pub(super) accumulators: [[i32; 8]; CELLS],
+    /// Codes of a tile that is partly outside: `[lane][column and channel]`
+    pub(super) codes: [[u8; 4 * CELLS]; 2],
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
         Self {
-            tables: [0; TABLE],
-            sums: [[0; 4]; CHANNELS],
-            accumulators: [[[0; 8]; CHANNELS]; 2],
-            codes: [[0; CHANNELS]; 8],
+            tables: [Entry::ZERO; 1 + TABLES * ENTRIES + 5],
+            sums: [[[0; 4]; CELLS]; 2],
+            accumulators: [[0; 8]; CELLS],
+            codes: [[0; 4 * CELLS]; 2],
         }
     }
 }
 
-/// How a step is cut into tiles, and a convolution's weights into chunks.
+/// How a step is cut into tiles, and when a convolution's sums are emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tiles {
     /// Lane 1 is a row apart, else four columns.
     pub(super) row_apart: bool,
     /// 0: as in memory; 1: rows and columns swapped; 2: all positions are one row.
     pub(super) orientation: u8,
-    /// Groups of a chunk.
-    pub(super) chunk: usize,
-    /// Chunks after which sums may be full; 0 if never.
+    /// Halfwords of weights after which sums may be full; 0 if never.
     pub(super) flush: usize,
+    /// What entries of tables are larger by, so that no sum is negative.
+    pub(super) lift: u16,
 }
 
 /// A window as tiles see it, and the distances of its rows and columns in memory.
@@ -61,6 +60,22 @@ pub(super) struct View {
     pub(super) in_col: usize,
     pub(super) out_row: usize,
     pub(super) out_col: usize,
+}
+
+impl View {
+    /// Whether the kernel is one whose rows share tables.
+    pub(super) fn by_rows(&self) -> bool {
+        (self.w.kernel_h, self.w.kernel_w) == (3, 3) && self.w.stride_w <= 2
+    }
+
+    /// Words of an input row that a tile needs.
+    pub(super) fn words(&self, kind: BranchKind) -> usize {
+        match (kind, self.w.stride_w) {
+            (BranchKind::Depthwise, stride) => stride.saturating_mul(3).saturating_add(self.w.kernel_w),
+            (_, 1) => 6,
+            _ => WORDS,
+        }
+    }
 }
 
 impl Tiles {
@@ -98,230 +113,120 @@ impl Tiles {
         if self.row_apart { (1, 0) } else { (0, 4) }
     }
 
-    /// Chunks, and halfwords of a channel and chunk, for a window seen by tiles.
-    fn counts(&self, w: &Window) -> Option<(usize, usize)> {
-        let groups = w.in_c.checked_mul(w.kernel_h)?.div_ceil(3);
-        let halfwords = if w.kernel_w == 3 { self.chunk } else { self.chunk / 3 };
-        Some((groups.div_ceil(self.chunk.max(1)), halfwords))
+    /// The lift in both lanes.
+    pub(super) fn lanes_lift(&self) -> u32 {
+        u32::from(self.lift) << 16 | u32::from(self.lift)
     }
 
-    /// Bytes of the weights.
-    pub(super) fn bytes(&self, w: &Window) -> Option<usize> {
-        let (chunks, halfwords) = self.counts(&self.view(w).w)?;
-        chunks.checked_mul(halfwords)?.checked_mul(2)?.checked_mul(w.out_c)
+    /// By how much sums exceed what they stand for.
+    pub(super) fn total_lift(&self, branch: &Branch<'_>) -> i32 {
+        match branch.kind {
+            BranchKind::Depthwise => self.lift.into(),
+            _ => self.halfwords(&branch.window).map_or(0, |n| (3 * n as i32).wrapping_mul(self.lift.into())),
+        }
+    }
+
+    /// Halfwords of weights of an output channel.
+    pub(super) fn halfwords(&self, plain: &Window) -> Option<usize> {
+        let v = self.view(plain);
+        if v.by_rows() {
+            return Some(v.w.in_c);
+        }
+        Some(v.w.kernel_h.checked_mul(v.w.kernel_w)?.checked_mul(v.w.in_c)?.div_ceil(9))
+    }
+
+    /// Rows of tiles a branch allows at a time.
+    pub(super) fn rows(&self, branch: &Branch<'_>) -> usize {
+        let v = self.view(&branch.window);
+        if branch.kind != BranchKind::Depthwise && !v.by_rows() {
+            return CELLS;
+        }
+        1 + TABLES.saturating_sub(v.w.kernel_h) / (v.w.stride_h * (1 + self.lane().0))
     }
 
     /// Whether the loops here do this window.
-    pub(super) fn check(&self, plain: &Window) -> Result<(), &'static str> {
+    pub(super) fn check(&self, kind: BranchKind, plain: &Window) -> Result<(), &'static str> {
         let whole = (plain.in_h, plain.in_w) == (plain.out_h, plain.out_w)
             && [plain.kernel_h, plain.kernel_w, plain.stride_h, plain.stride_w] == [1; 4];
-        let w = self.view(plain).w;
-        let most = match (w.kernel_w, w.stride_w) {
-            (3, 1) => 4,
-            (3, 2) => 2,
-            (1, _) if self.chunk.is_multiple_of(3) => 6,
+        let v = self.view(plain);
+        match kind {
+            BranchKind::Conv2d => {}
+            BranchKind::Depthwise
+                if v.words(kind) <= WORDS
+                    && v.w.kernel_h <= TABLES
+                    && self.flush == 0
+                    && v.w.kernel_h * v.w.kernel_w <= TAPS => {}
             _ => return Err("tiles of a kernel they cannot have"),
-        };
-        if w.kernel_h > ROWS || !(1..=most).contains(&self.chunk) || self.orientation > 2 {
-            return Err("tiles of a size they cannot have");
         }
-        if self.orientation == 2 && !whole { Err("one row of an image with a window") } else { Ok(()) }
+        match self.orientation {
+            0 | 1 => Ok(()),
+            2 if whole => Ok(()),
+            2 => Err("one row of an image with a window"),
+            _ => Err("tiles of an orientation they cannot have"),
+        }
     }
 }
 
-/// Where the words of a patch are in the input: `[kernel row][word]`, both lanes; beyond the input for what is outside the
-/// image.
-type Places = [[usize; 2]; ROWS * WORDS];
+/// Where the words of input rows are: both lanes; beyond the input for what is outside the image.
+pub(super) type Places = [[usize; 2]; TABLES * WORDS];
 
 const OUTSIDE: usize = usize::MAX / 2;
 
-fn places<const N: usize>(v: &View, tiles: &Tiles, (oy, ox): (usize, usize)) -> Places {
-    let mut places = [[OUTSIDE; 2]; ROWS * WORDS];
-    let w = &v.w;
-    for (lane, (lane_y, lane_x)) in [(0, 0), tiles.lane()].into_iter().enumerate() {
-        let (top, left) = ((oy + lane_y) * w.stride_h, (ox + lane_x) * w.stride_w);
-        for ky in 0..w.kernel_h {
-            // Wraps to something huge above and to the left of the image.
-            let y = (top + ky).wrapping_sub(w.pad_top);
-            if y >= w.in_h {
-                continue;
-            }
-            for word in 0..N {
-                let column = match N {
-                    WORDS => {
-                        if word < 5 {
-                            2 * word
-                        } else {
-                            2 * word - 9
-                        }
-                    }
-                    _ => word * w.stride_w,
-                };
-                let x = (left + column).wrapping_sub(w.pad_left);
-                if x < w.in_w {
-                    places[ky * N + word][lane] = y * v.in_row + x * v.in_col;
-                }
-            }
-        }
-    }
-    places
-}
-
-/// All sums of one group: entry `9 * (w0 + 1) + 3 * (w1 + 1) + w2 + 1`.
-#[inline(always)]
-fn build<const W: usize, const N: usize>(table: &mut [[u32; W]; 32], rows: &[[u32; N]; 3]) {
-    for word in 0..N {
-        let [a, b, c] = [rows[0][word], rows[1][word], rows[2][word]];
-        let mut first = a.wrapping_neg();
-        for i in 0..3 {
-            let mut p = first.wrapping_sub(b);
-            for j in 0..3 {
-                let at = 9 * i + 3 * j;
-                table[at][word] = p.wrapping_sub(c);
-                table[at + 1][word] = p;
-                table[at + 2][word] = p.wrapping_add(c);
-                p = p.wrapping_add(b);
-            }
-            first = first.wrapping_add(a);
-        }
-    }
-}
-
-#[inline(always)]
-fn add_entry<const W: usize>(sums: &mut [u32; 4], table: &[[u32; W]; 32], index: u16, offset: usize) {
-    let entry = &table[usize::from(index & 31)];
-    for (sum, word) in sums.iter_mut().zip(&entry[offset..offset + 4]) {
-        *sum = sum.wrapping_add(*word);
-    }
-    // No instruction, but it keeps the compiler from loading several entries ahead and running out of registers.
-    compiler_fence(Ordering::AcqRel);
-}
-
-/// Adds one chunk to the sums of the channels whose `weights` these are. Entries of kernel column `i` start at word
-/// `OFFSETS[i]` of the group's table; kernels of one column have a group for each index instead.
-#[inline(never)]
-fn add<const W: usize, const K: usize, const O1: usize, const O2: usize>(
-    sums: &mut [[u32; 4]],
-    tables: &[[[u32; W]; 32]],
-    weights: &[u8],
-    halfwords: usize,
+/// Places of `to.len()` words: kernel row `ky`, kernel columns `kx`, `kx + step`, … of the tile at `at`.
+pub(super) fn find(
+    v: &View,
+    tiles: &Tiles,
+    (oy, ox): (usize, usize),
+    (ky, kx, step): (usize, usize, usize),
+    to: &mut [[usize; 2]],
 ) {
-    for (to, weights) in sums.iter_mut().zip(weights.chunks_exact(2 * halfwords)) {
-        let mut sums = *to;
-        let (pairs, _) = weights.as_chunks::<2>();
-        if K == 3 {
-            for (table, &pair) in tables.iter().zip(pairs) {
-                let v = u16::from_le_bytes(pair);
-                add_entry(&mut sums, table, v, 0);
-                add_entry(&mut sums, table, v >> 5, O1);
-                add_entry(&mut sums, table, v >> 10, O2);
-            }
+    for (lane, (lane_y, lane_x)) in [(0, 0), tiles.lane()].into_iter().enumerate() {
+        // Wraps to something huge above and to the left of the image.
+        let y = ((oy + lane_y) * v.w.stride_h + ky).wrapping_sub(v.w.pad_top);
+        let mut x = ((ox + lane_x) * v.w.stride_w + kx).wrapping_sub(v.w.pad_left);
+        let width = if y < v.w.in_h { v.w.in_w } else { 0 };
+        let row = y.wrapping_mul(v.in_row);
+        for place in &mut *to {
+            place[lane] = if x < width { row + x * v.in_col } else { OUTSIDE };
+            x = x.wrapping_add(step);
+        }
+    }
+}
+
+/// Places of `rows` input rows under a tile, as many words of each as `words` says.
+pub(super) fn find_rows(
+    v: &View,
+    (tiles, kind): (&Tiles, BranchKind),
+    at: (usize, usize),
+    rows: usize,
+) -> (Places, usize) {
+    let mut places = [[OUTSIDE; 2]; TABLES * WORDS];
+    let words = v.words(kind);
+    for (ky, row) in places.chunks_exact_mut(words.max(1)).take(rows).enumerate() {
+        if kind != BranchKind::Depthwise && words == WORDS {
+            // Columns of even distance first: each kernel column's four words are neighbours.
+            let (even, odd) = row.split_at_mut(5);
+            find(v, tiles, at, (ky, 0, 2), even);
+            find(v, tiles, at, (ky, 1, 2), odd);
         } else {
-            for (tables, &pair) in tables.as_chunks::<3>().0.iter().zip(pairs) {
-                let v = u16::from_le_bytes(pair);
-                add_entry(&mut sums, &tables[0], v, 0);
-                add_entry(&mut sums, &tables[1], v >> 5, 0);
-                add_entry(&mut sums, &tables[2], v >> 10, 0);
-            }
+            find(v, tiles, at, (ky, 0, 1), row);
         }
-        *to = sums;
     }
+    (places, words)
 }
 
-impl Branch<'_> {
-    /// Sums of the tile at `(oy, ox)` for `count` channels from `first`: left in `memory.sums` if they need never be emptied
-    /// on the way, and then `true`; else accumulators, the zero point not subtracted.
-    pub(super) fn tile(
-        &self,
-        tiles: &Tiles,
-        input: &[u8],
-        at: (usize, usize),
-        (first, count): (usize, usize),
-        (memory, which): (&mut Memory, usize),
-    ) -> bool {
-        let v = tiles.view(&self.window);
-        match (v.w.kernel_w, v.w.stride_w) {
-            (3, 1) => self.tile_of::<8, 6, 3, 1, 2>(tiles, &v, input, at, (first, count), (memory, which)),
-            (3, _) => self.tile_of::<16, 9, 3, 5, 1>(tiles, &v, input, at, (first, count), (memory, which)),
-            _ => self.tile_of::<4, 4, 1, 0, 0>(tiles, &v, input, at, (first, count), (memory, which)),
-        }
-    }
-
-    #[inline(never)]
-    fn tile_of<const W: usize, const N: usize, const K: usize, const O1: usize, const O2: usize>(
-        &self,
-        tiles: &Tiles,
-        v: &View,
-        input: &[u8],
-        at: (usize, usize),
-        (first, count): (usize, usize),
-        (memory, which): (&mut Memory, usize),
-    ) -> bool {
-        let Memory { tables, sums, accumulators, .. } = memory;
-        let (Some(sums), Some(accumulators)) = (sums.get_mut(..count), accumulators[which].get_mut(..count))
-        else {
-            return false;
-        };
-        let (tables, _) = tables.as_chunks_mut::<W>();
-        let (tables, _) = tables.as_chunks_mut::<32>();
-        let Some(tables) = tables.get_mut(..tiles.chunk) else { return false };
-        let Some((chunks, halfwords)) = tiles.counts(&v.w) else { return false };
-        let places = places::<N>(v, tiles, at);
-        let (rows, _) = places.as_chunks::<N>();
-        let zero = self.zero_point as u8;
-        let (mut channel, mut ky, mut since, mut emptied) = (0, 0, 0, false);
-        sums.fill([0; 4]);
-        for chunk in 0..chunks {
-            for table in &mut *tables {
-                let mut patch = [[0_u32; N]; 3];
-                for row in &mut patch {
-                    if channel < v.w.in_c {
-                        let code = |at: usize| u32::from(*input.get(at + channel).unwrap_or(&zero));
-                        for (word, [low, high]) in row.iter_mut().zip(&rows[ky]) {
-                            *word = code(*low) | code(*high) << 16;
-                        }
-                    }
-                    ky += 1;
-                    if ky == v.w.kernel_h {
-                        (ky, channel) = (0, channel + 1);
-                    }
-                }
-                build(table, &patch);
-            }
-            let from = (chunk * v.w.out_c + first) * 2 * halfwords;
-            let weights = self.weights.get(from..from + count * 2 * halfwords).unwrap_or(&[]);
-            add::<W, K, O1, O2>(sums, tables, weights, halfwords);
-            since += 1;
-            if since == tiles.flush && chunk + 1 < chunks {
-                empty(sums, accumulators, !emptied);
-                sums.fill([0; 4]);
-                (since, emptied) = (0, true);
-            }
-        }
-        if emptied {
-            empty(sums, accumulators, false);
-        }
-        !emptied
-    }
-}
-
-/// Both lanes of a word. They were added as one integer, so the lower one's sign borrows from the upper.
+/// Codes of a channel at `places`; `zero` outside the image.
 #[inline(always)]
-pub(super) fn lanes(word: u32) -> [i16; 2] {
-    let low = word as i16;
-    [low, (word.wrapping_sub(i32::from(low) as u32) >> 16) as i16]
-}
-
-/// Moves sums to accumulators, on top of what is there or as the first.
-pub(super) fn empty(sums: &[[u32; 4]], accumulators: &mut [[i32; 8]], first: bool) {
-    for (words, to) in sums.iter().zip(accumulators) {
-        for (j, &word) in words.iter().enumerate() {
-            let [low, high] = lanes(word).map(i32::from);
-            if first {
-                (to[j], to[j + 4]) = (low, high);
-            } else {
-                (to[j], to[j + 4]) = (to[j].wrapping_add(low), to[j + 4].wrapping_add(high));
-            }
-        }
+pub(super) fn read<const N: usize>(
+    input: &[u8],
+    places: &[[usize; 2]; N],
+    channel: usize,
+    zero: u8,
+) -> [u32; N] {
+    let code = |at: usize| u32::from(*input.get(at + channel).unwrap_or(&zero));
+    let mut words = [0; N];
+    for (word, &[low, high]) in words.iter_mut().zip(places) {
+        *word = code(low) | code(high) << 16;
     }
+    words
 }

@@ -1,9 +1,10 @@
-//! Steps with ternary convolutions, tile by tile: sums of one or two branches, then codes.
+//! Steps with ternary kernels, tile by tile: sums of one or two branches, then codes.
 
 use super::bytes::{i32_at, i64_at};
 use super::float;
-use super::record::{Branch, BranchKind, Form, Window};
-use super::tile::{CHANNELS, Memory, Tiles, View, empty, lanes};
+use super::record::{Branch, BranchKind, Form, NO_LINE};
+use super::sums::spread;
+use super::tile::{CELLS, Memory, Tiles, View};
 
 /// A step's branches with their inputs, and its epilogue.
 pub(super) struct Step<'a> {
@@ -23,84 +24,146 @@ impl Step<'_> {
         self.first.0.tiles.or(self.second.as_ref().and_then(|s| s.0.tiles))
     }
 
+    fn branches(&self) -> [Option<&(Branch<'_>, &[u8])>; 2] {
+        [Some(&self.first), self.second.as_ref()]
+    }
+
     /// Runs the whole step.
     pub(super) fn run(&self, tiles: &Tiles, memory: &mut Memory, output: &mut [u8]) {
         let v = tiles.view(&self.first.0.window);
         let (lane_y, lane_x) = tiles.lane();
-        for oy in (0..v.w.out_h).step_by(1 + lane_y) {
-            for ox in (0..v.w.out_w).step_by(4 + lane_x) {
-                let positions = positions(&v, (oy, ox), (lane_y, lane_x));
-                for first in (0..v.w.out_c).step_by(CHANNELS) {
-                    let channels = (first, CHANNELS.min(v.w.out_c - first));
-                    self.block(memory, &positions, (oy, ox), channels, output);
+        let next = 1 + lane_y;
+        let limits = self.branches().into_iter().flatten().filter_map(|b| Some(b.0.tiles?.rows(&b.0)));
+        let limit = limits.fold(v.w.out_h.div_ceil(next).min(CELLS), usize::min).max(1);
+        // Depthwise channels have nothing in common, but their rows have.
+        let alone = self.second.is_none() && self.first.0.kind == BranchKind::Depthwise;
+        let block = v.w.out_c.min(if alone { CELLS / limit } else { CELLS });
+        let rows = limit.min(CELLS / block);
+        for ox in (0..v.w.out_w).step_by(4 + lane_x) {
+            for oy in (0..v.w.out_h).step_by(rows * next) {
+                let rows = rows.min((v.w.out_h - oy).div_ceil(next));
+                for first in (0..v.w.out_c).step_by(block) {
+                    let count = block.min(v.w.out_c - first);
+                    for (which, branch) in self.branches().into_iter().enumerate() {
+                        if let Some((branch, input)) = branch
+                            && let Some(own) = &branch.tiles
+                        {
+                            branch.sums(own, input, (oy, ox), (rows, first, count), (&mut *memory, which));
+                        }
+                    }
+                    for row in 0..rows {
+                        let at = positions(&v, (oy + row * next, ox), (lane_y, lane_x));
+                        self.codes(memory, row * count, &at, (first, count), output);
+                    }
                 }
             }
         }
     }
 
-    /// One tile of one block of channels.
-    fn block(
+    /// The codes of one tile, `count` channels from `first` on; their sums are in the cells from `cell` on.
+    fn codes(
         &self,
         memory: &mut Memory,
-        positions: &Positions,
-        at: (usize, usize),
+        cell: usize,
+        at: &Positions,
         (first, count): (usize, usize),
         output: &mut [u8],
     ) {
-        let branches = [Some(&self.first), self.second.as_ref()];
-        for (which, branch) in branches.into_iter().enumerate() {
-            let Some((branch, input)) = branch else { continue };
-            let left = match &branch.tiles {
-                Some(own) => branch.tile(own, input, at, (first, count), (&mut *memory, which)),
-                None => {
-                    let to = &mut memory.accumulators[which];
-                    other(branch, input, positions, (first, count), to);
-                    continue;
-                }
-            };
-            if let Form::Short { lines, fractions } = self.form
-                && left
-            {
-                let lines = lines.get(8 * first..8 * (first + count)).unwrap_or(&[]);
-                let fractions = fractions.get(first..).unwrap_or(&[]);
-                short(&memory.sums, (lines, fractions), &mut memory.codes);
-                for (at, codes) in positions.iter().zip(&memory.codes) {
-                    if let Some(out) = at.and_then(|at| output.get_mut(at + first..at + first + count)) {
-                        out.copy_from_slice(&codes[..count]);
+        let Memory { sums, accumulators, codes, .. } = memory;
+        let mut places = [const { 0..0 }; 8];
+        let mut whole = true;
+        for (place, at) in places.iter_mut().zip(at) {
+            whole &= at.is_some();
+            let at = at.unwrap_or(0) + first;
+            *place = at..at + count;
+        }
+        // Codes of a tile that is partly outside are made elsewhere, those inside copied.
+        let [a, b] = codes.each_mut().map(|codes| codes.as_chunks_mut::<CELLS>().0);
+        let out = if whole { output.get_disjoint_mut(places.clone()).ok() } else { None };
+        let inside = out.is_some();
+        let mut out = match (out, a, b) {
+            (Some(out), ..) => out,
+            (None, [a, b, c, d], [e, f, g, h]) => [a, b, c, d, e, f, g, h].map(|codes| &mut codes[..count]),
+            _ => return,
+        };
+        let cells = cell..cell + count;
+        if let Form::Short { lines, shift, flip, rest } = &self.form {
+            let sums = sums[0].get(cells).unwrap_or(&[]);
+            let lines = lines.get(8 * first..8 * (first + count)).unwrap_or(&[]);
+            short(sums, (lines, *shift, *flip), out.each_mut());
+            if let Some(rest) = rest {
+                for (i, line) in lines.as_chunks::<8>().0.iter().enumerate() {
+                    if i32_at(line, 0) == NO_LINE {
+                        let acc = spread(&sums[i], i32_at(rest.corrections, first + i));
+                        put(&mut out, i, rest.integer.codes(&acc, first + i, self.shift, self.max));
                     }
                 }
-                return;
             }
-            if left {
-                empty(&memory.sums[..count], &mut memory.accumulators[which], true);
+        } else {
+            let lift = |b: &(Branch<'_>, &[u8])| b.0.tiles.map_or(0, |t| t.total_lift(&b.0));
+            let lifts = [lift(&self.first), self.second.as_ref().map_or(0, lift)];
+            for (i, cell) in cells.enumerate() {
+                let values = |which: usize| match self.branches()[which] {
+                    None => [0; 8],
+                    Some((branch, input)) => match &branch.tiles {
+                        Some(tiles) if tiles.flush != 0 => less(&accumulators[cell], lifts[which]),
+                        Some(_) => spread(&sums[which][cell], lifts[which]),
+                        None => branch.at(input, at, first + i),
+                    },
+                };
+                let a = values(0);
+                let codes = match (&self.second, &self.form) {
+                    (None, Form::Integer(integer)) => integer.codes(&a, first + i, self.shift, self.max),
+                    _ => self.sums(&a, &values(1), first + i),
+                };
+                put(&mut out, i, codes);
             }
         }
-        let [a, b] = &memory.accumulators;
-        for (i, (a, b)) in a.iter().zip(b).enumerate().take(count) {
-            let c = first + i;
-            for ((&a, &b), at) in a.iter().zip(b).zip(positions) {
-                let Some(out) = at.and_then(|at| output.get_mut(at + c)) else { continue };
-                *out = self.code([a, b], c);
+        if !inside {
+            for (j, place) in places.into_iter().enumerate() {
+                if at[j].is_some()
+                    && let Some(to) = output.get_mut(place)
+                {
+                    to.copy_from_slice(&codes[j / 4][j % 4 * CELLS..][..count]);
+                }
             }
         }
     }
 
     /// The code of a channel's accumulators.
-    #[inline(always)]
     pub(super) fn code(&self, [a, b]: [i32; 2], c: usize) -> u8 {
-        let Some((second, _)) = &self.second else { return self.form.code(a, c, self.shift, self.max) };
-        if let Form::Fixed { table } = self.form {
-            // Offsets, slopes, margins: the fixed-point value decides where its fraction is far enough from a step.
-            let row = table.get(20 * c..20 * c + 20).unwrap_or(&[0; 20]);
-            let (m, n, margin) = (i32_at(row, 2), i32_at(row, 3), i32_at(row, 4) as u32);
-            let products =
-                i64::from(a).wrapping_mul(m.into()).wrapping_add(i64::from(b).wrapping_mul(n.into()));
-            let v = products.wrapping_add(i64_at(row, 0));
-            if ((v << 2) as u32).wrapping_sub(margin) < margin.wrapping_mul(2).wrapping_neg() {
-                return (v >> 30).clamp(0, self.max.into()) as u8;
-            }
+        match (&self.second, &self.form) {
+            (None, Form::Integer(integer)) => integer.code(a, c, self.shift, self.max),
+            _ => self.sums(&[a; 8], &[b; 8], c)[0],
         }
-        self.exact([a, b], second, c)
+    }
+
+    /// The codes of the sums of both branches.
+    fn sums(&self, a: &[i32; 8], b: &[i32; 8], c: usize) -> [u8; 8] {
+        let mut codes = [0; 8];
+        let Some((second, _)) = &self.second else { return codes };
+        let row = match self.form {
+            Form::Fixed { table } => table.get(20 * c..20 * c + 20),
+            _ => None,
+        };
+        let Some(row) = row else {
+            let both = a.iter().zip(b);
+            codes.iter_mut().zip(both).for_each(|(code, (&a, &b))| *code = self.exact([a, b], second, c));
+            return codes;
+        };
+        // Offset, slopes, margin: the fixed-point value decides where its fraction is far enough from a step.
+        let (m, n, margin) = (i32_at(row, 2).into(), i32_at(row, 3).into(), i32_at(row, 4) as u32);
+        let (offset, sure) = (i64_at(row, 0), margin.wrapping_mul(2).wrapping_neg());
+        for (code, (&a, &b)) in codes.iter_mut().zip(a.iter().zip(b)) {
+            let products = i64::from(a).wrapping_mul(m).wrapping_add(i64::from(b).wrapping_mul(n));
+            let v = products.wrapping_add(offset);
+            *code = if ((v << 2) as u32).wrapping_sub(margin) < sure {
+                ((v >> 30) as i32).clamp(0, self.max.into()) as u8
+            } else {
+                self.exact([a, b], second, c)
+            };
+        }
+        codes
     }
 
     /// The f32 operations.
@@ -111,51 +174,82 @@ impl Step<'_> {
     }
 }
 
-fn positions(v: &View, (oy, ox): (usize, usize), (lane_y, lane_x): (usize, usize)) -> Positions {
-    core::array::from_fn(|j| {
-        let (y, x) = (oy + j / 4 * lane_y, ox + j % 4 + j / 4 * lane_x);
-        (y < v.w.out_h && x < v.w.out_w).then_some(y * v.out_row + x * v.out_col)
-    })
+impl Branch<'_> {
+    /// Accumulators of a branch without tiles.
+    #[inline(never)]
+    fn at(&self, input: &[u8], at: &Positions, c: usize) -> [i32; 8] {
+        let (mut to, w) = ([0; 8], &self.window);
+        for (to, at) in to.iter_mut().zip(at) {
+            let Some(at) = *at else { continue };
+            *to = if self.kind == BranchKind::Codes {
+                // As many channels, in the same places.
+                input.get(at + c).map_or(0, |&code| i32::from(code) - self.zero_point)
+            } else {
+                self.accumulator(input, (at / w.out_c / w.out_w, at / w.out_c % w.out_w, c))
+            };
+        }
+        to
+    }
 }
 
-/// Accumulators of a branch without tiles.
-fn other(
-    branch: &Branch<'_>,
-    input: &[u8],
-    positions: &Positions,
-    (first, count): (usize, usize),
-    to: &mut [[i32; 8]],
-) {
-    let w: &Window = &branch.window;
-    for (j, at) in positions.iter().enumerate() {
-        let Some(at) = at else { continue };
-        if branch.kind == BranchKind::Codes {
-            // As many channels, in the same places.
-            let codes = input.get(at + first..at + first + count).unwrap_or(&[]);
-            for (to, &code) in to.iter_mut().zip(codes) {
-                to[j] = i32::from(code) - branch.zero_point;
-            }
-        } else {
-            let (y, x) = (at / w.out_c / w.out_w, at / w.out_c % w.out_w);
-            for (c, to) in to.iter_mut().enumerate().take(count) {
-                to[j] = branch.accumulator(input, (y, x, first + c));
-            }
+fn positions(v: &View, (oy, ox): (usize, usize), (lane_y, lane_x): (usize, usize)) -> Positions {
+    let mut at = [None; 8];
+    for (j, at) in at.iter_mut().enumerate() {
+        let (y, x) = (oy + j / 4 * lane_y, ox + j % 4 + j / 4 * lane_x);
+        if y < v.w.out_h && x < v.w.out_w {
+            *at = Some(y * v.out_row + x * v.out_col);
+        }
+    }
+    at
+}
+
+fn less(accumulators: &[i32; 8], lift: i32) -> [i32; 8] {
+    let mut to = *accumulators;
+    to.iter_mut().for_each(|acc| *acc = acc.wrapping_sub(lift));
+    to
+}
+
+/// Writes the codes of channel `i`.
+#[inline(always)]
+fn put(out: &mut [&mut [u8]; 8], i: usize, codes: [u8; 8]) {
+    for (out, code) in out.iter_mut().zip(codes) {
+        if let Some(out) = out.get_mut(i) {
+            *out = code;
         }
     }
 }
 
 /// Codes of 16-bit sums by lines of 32 bits, for as many channels as there are lines.
 #[inline(never)]
-fn short(sums: &[[u32; 4]; CHANNELS], (lines, fractions): (&[u8], &[u8]), codes: &mut [[u8; CHANNELS]; 8]) {
-    for (i, (line, &fraction)) in (0..CHANNELS).zip(lines.chunks_exact(8).zip(fractions)) {
-        let (m, offset) = (i64::from(i32_at(line, 0)), i32_at(line, 1));
+fn short(sums: &[[u32; 4]], (lines, shift, flip): (&[u8], u8, u32), out: [&mut &mut [u8]; 8]) {
+    // A constant shift is part of the instruction that saturates.
+    match (shift, flip) {
+        (14, 0) => short_by::<14>(sums, (lines, 14, 0), out),
+        (11, 0) => short_by::<11>(sums, (lines, 11, 0), out),
+        _ => short_by::<32>(sums, (lines, shift, flip), out),
+    }
+}
+
+#[inline(always)]
+fn short_by<const SHIFT: u8>(
+    sums: &[[u32; 4]],
+    (lines, shift, flip): (&[u8], u8, u32),
+    out: [&mut &mut [u8]; 8],
+) {
+    let shift = if SHIFT < 32 { SHIFT } else { shift & 31 };
+    let [a, b, c, d, e, f, g, h] = out;
+    let first = a.iter_mut().zip(&mut **b).zip(&mut **c).zip(&mut **d);
+    let second = e.iter_mut().zip(&mut **f).zip(&mut **g).zip(&mut **h);
+    let lines = lines.as_chunks::<8>().0;
+    for (((line, sums), (((a, b), c), d)), (((e, f), g), h)) in lines.iter().zip(sums).zip(first).zip(second)
+    {
+        let (multiplier, offset) = (i64::from(i32_at(line, 0)), i32_at(line, 1));
         let code = |sum: i16| {
-            let product = ((i64::from(sum) * m) >> 16) as i32;
-            (product.wrapping_add(offset) >> (u32::from(fraction) & 31)).clamp(0, 255) as u8
+            let product = ((i64::from(sum) * multiplier) >> 16) as i32;
+            (product.wrapping_add(offset) >> shift).clamp(0, 255) as u8
         };
-        for (j, &word) in sums[i].iter().enumerate() {
-            let [low, high] = lanes(word);
-            (codes[j][i], codes[j + 4][i]) = (code(low), code(high));
+        for ((&word, low), high) in sums.iter().zip([a, b, c, d]).zip([e, f, g, h]) {
+            (*low, *high) = (code((word ^ flip) as i16), code(((word ^ flip) >> 16) as i16));
         }
     }
 }

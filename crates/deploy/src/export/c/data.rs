@@ -26,9 +26,9 @@ pub(super) struct Scratch {
     pub(super) pixels: usize,
     /// Bytes of one padding pixel.
     pub(super) pad: usize,
-    /// Words of one group's columns.
+    /// Words of a patch.
     pub(super) patch: usize,
-    /// Words of a chunk's tables.
+    /// Words of tables.
     pub(super) table: usize,
     /// Words of 16-bit sums.
     pub(super) sums: usize,
@@ -38,12 +38,14 @@ pub(super) struct Scratch {
     pub(super) accumulators: usize,
     /// Whether there are convolutions with 8-bit weights.
     pub(super) int8: bool,
-    /// Chunk sizes of 3x3 ternary convolutions of stride 1.
-    pub(super) chunks: [bool; 9],
-    /// Whether there are depthwise convolutions.
-    pub(super) depthwise: bool,
-    /// Whether there are epilogues on 16-bit sums.
-    pub(super) short: bool,
+    /// Whether there are ternary depthwise convolutions.
+    pub(super) depthwise_ternary: bool,
+    /// Whether there are other depthwise convolutions.
+    pub(super) depthwise_int8: bool,
+    /// Shifts of epilogues on 16-bit sums, without and with a flipped bit.
+    pub(super) shifts: [[bool; 2]; 32],
+    /// Whether some of those steps have channels that need others.
+    pub(super) mixed: bool,
     /// Whether there are fixed-point residual sums.
     pub(super) fixed: bool,
 }
@@ -59,9 +61,11 @@ impl Scratch {
         self.unpacked = self.unpacked.max(other.unpacked);
         self.accumulators = self.accumulators.max(other.accumulators);
         self.int8 |= other.int8;
-        self.chunks.iter_mut().zip(other.chunks).for_each(|(used, more)| *used |= more);
-        self.depthwise |= other.depthwise;
-        self.short |= other.short;
+        self.depthwise_ternary |= other.depthwise_ternary;
+        self.depthwise_int8 |= other.depthwise_int8;
+        let more = other.shifts.as_flattened();
+        self.shifts.as_flattened_mut().iter_mut().zip(more).for_each(|(used, more)| *used |= more);
+        self.mixed |= other.mixed;
         self.fixed |= other.fixed;
     }
 

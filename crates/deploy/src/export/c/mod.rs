@@ -2,7 +2,7 @@
 //!
 //! The code is `runtime.c`, written once, below the data of the network. It uses integers only (f32 results come from
 //! integer arithmetic), allocates nothing and needs no library but `memcpy` and `memset`. On Cortex-M4 and relatives it uses
-//! the DSP instructions for 8-bit weights; ternary convolutions are plain C that adds two 16-bit lanes at a time.
+//! the DSP instructions for 8-bit weights; ternary convolutions add two 16-bit lanes at a time, on Thumb-2 in assembly, elsewhere in plain C.
 
 mod data;
 mod step;
@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 
 use super::{Samples, identifier};
 use crate::program::{Program, StepOp};
+use crate::prove::Short;
 use crate::{DeployError, arena};
 use data::{Scratch, array};
 
@@ -67,7 +68,7 @@ pub struct CSizes {
 /// Writes `program` as C99.
 ///
 /// # Errors
-/// Kernels so wide that one chunk of a ternary convolution could overflow 16 bits.
+/// A ternary convolution of anything but 8-bit codes.
 pub fn write(program: &Program, samples: &Samples) -> Result<CSource, DeployError> {
     let name = identifier(&program.name);
     let plan = arena::plan(program);
@@ -117,8 +118,10 @@ fn memory(arena: usize, scratch: &Scratch) -> String {
     let used = [
         ("TERNARY", scratch.table > 0),
         ("INT8", scratch.int8),
-        ("DEPTHWISE", scratch.depthwise),
-        ("SHORT", scratch.short),
+        ("DEPTHWISE_TERNARY", scratch.depthwise_ternary),
+        ("DEPTHWISE_INT8", scratch.depthwise_int8),
+        ("SHORT", scratch.shifts.as_flattened().contains(&true)),
+        ("MIXED", scratch.mixed),
         ("FIXED", scratch.fixed),
     ];
     let mut text = String::from(
@@ -127,8 +130,10 @@ fn memory(arena: usize, scratch: &Scratch) -> String {
     for (kernel, used) in used {
         let _ = writeln!(text, "#define USE_{kernel} {}", u8::from(used));
     }
-    for chunk in [1, 2, 3, 4, 8] {
-        let _ = writeln!(text, "#define USE_CHUNK_{chunk} {}", u8::from(scratch.chunks[chunk]));
+    for shift in Short::SHIFTS {
+        let [plain, flipped] = scratch.shifts[usize::from(shift)].map(u8::from);
+        let _ =
+            writeln!(text, "#define USE_SHIFT_{shift} {plain}\n#define USE_SHIFT_{shift}_FLIPPED {flipped}");
     }
     let _ = writeln!(
         text,
@@ -144,15 +149,15 @@ fn memory(arena: usize, scratch: &Scratch) -> String {
             words(scratch.pad)
         );
     }
-    if scratch.table > 0 {
-        let _ = writeln!(
-            text,
-            "static uint32_t patch[{}], table[{}], sums[{}];",
-            scratch.patch, scratch.table, scratch.sums
-        );
-    }
-    if scratch.depthwise {
-        let _ = writeln!(text, "static uint32_t unpacked[{}];", words(scratch.unpacked));
+    for (name, words) in [
+        ("patch", scratch.patch),
+        ("table", scratch.table),
+        ("sums", if scratch.patch > 0 { scratch.sums } else { 0 }),
+        ("unpacked", scratch.unpacked.div_ceil(4)),
+    ] {
+        if words > 0 {
+            let _ = writeln!(text, "static uint32_t {name}[{words}];");
+        }
     }
     text
 }

@@ -128,24 +128,22 @@ static uint8_t f32_code(uint32_t value, int shift, uint8_t max) {
 
 /* ---- descriptors ---- */
 
-enum { CODES, TERNARY, INT8, DEPTHWISE, DENSE_TERNARY, DENSE_INT8 };
-enum { KERNEL_3, KERNEL_3_STRIDE_2, KERNEL_1, KERNEL_ANY };
+enum { CODES, TERNARY, INT8, DEPTHWISE_TERNARY, DEPTHWISE_INT8, DENSE_TERNARY, DENSE_INT8 };
 /* Marks in place of a fixed-point shift; 64 added to a shift says that the line may leave 32 bits. */
 enum { RISING = 0x80, FALLING = 0x81, FLOAT = 0x82 };
+/* In place of a multiplier: a channel without a line on 16-bit sums. */
+#define NO_LINE INT32_MIN
 
-/* A source of accumulators: `[channel][position of the tile]`. Rows and columns are those of the tile's orientation. */
+/* A source of accumulators or, for ternary kernels, of 16-bit sums. Rows and columns are those of the tile's orientation. */
 typedef struct {
-    uint8_t kind, kernel, wide, zero_point;
+    uint8_t kind, wide, zero_point, by_rows;
     uint32_t input;            /* offset in the arena, bytes */
     uint16_t in_h, in_w, in_c, out_c;
     uint32_t in_row, in_col;   /* elements between rows, columns */
     uint8_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
-    /* ternary convolutions: words of a table entry, their number as a power of two, groups per chunk, chunks, halfwords of
-     * weights per channel and chunk, and after how many chunks 16-bit sums must be emptied */
-    uint8_t words, words_log2, chunk, halfwords;
-    uint16_t chunks, flush;
-    const uint8_t *columns;    /* input column of each word */
-    const uint16_t *places;    /* KERNEL_ANY: word at which index i of a chunk finds its table */
+    uint16_t halfwords, flush; /* ternary convolutions: weights of a channel, and after how many 16-bit sums must be emptied */
+    uint32_t lift;             /* what table entries are larger by, in both lanes, so that no sum is negative */
+    int32_t total_lift;        /* and sums of all halfwords */
     const void *weights;
     const int32_t *correction; /* per channel zero point times sum of weights, or null */
     const uint32_t *scale, *bias, *a, *b; /* f32 bits, where the epilogue is f32; absent ones null */
@@ -154,7 +152,7 @@ typedef struct {
 /* One step that ends in codes. */
 typedef struct {
     branch_t branch[2];
-    uint8_t branches, lane_y, lane_x, max;
+    uint8_t branches, rows, lane_y, lane_x, max; /* rows of tiles at a time */
     int8_t grid;               /* codes per unit as a power of two, for f32 epilogues */
     uint16_t out_h, out_w;
     uint32_t out_row, out_col; /* elements between rows, columns */
@@ -165,8 +163,8 @@ typedef struct {
     const int32_t *extra;
     const int32_t *slope;      /* residual sums: fixed-point slopes of both branches, */
     const uint32_t *margin;    /* and how far from a step they decide; else f32 does */
-    const int32_t *lines;      /* 16-bit sums: multipliers and offsets */
-    const uint8_t *fraction;   /* and their fractional bits */
+    const int32_t *lines;      /* 16-bit sums: multipliers and offsets, */
+    uint8_t fraction, flip;    /* their fractional bits, and whether they are for sums less 2^15 */
 } step_t;
 
 typedef struct {
@@ -174,278 +172,7 @@ typedef struct {
     uint32_t input, output;
 } pool_t;
 
-#if USE_TERNARY || USE_INT8 || USE_DEPTHWISE
-/* ---- reading the patch of a tile ---- */
-
-/* The pixel a word or position reads, or one of zero points beyond the border. */
-static const uint8_t *pixel(const branch_t *b, const uint8_t *in, int y, int x) {
-    if (y < 0 || x < 0 || y >= b->in_h || x >= b->in_w) return (const uint8_t *)pad_pixel;
-    return in + (uint32_t)y * b->in_row + (uint32_t)x * b->in_col;
-}
-#endif
-
-#if USE_TERNARY || (HAS_DSP && (USE_INT8 || USE_DEPTHWISE))
-static uint32_t word_of(const uint8_t *p) {
-    uint32_t v;
-    memcpy(&v, p, 4);
-    return v;
-}
-#endif
-
-#if USE_TERNARY
-/* ---- ternary convolution ---- */
-
-@THUMB2@/* The 27 sums of one group for two columns at a time; entry 9 * (w0 + 1) + 3 * (w1 + 1) + w2 + 1. */
-static APART void build(uint32_t *t, const uint32_t *x, int words, int stride, int log2) {
-    int w, step = 1 << log2;
-    for (w = 0; w < words; w += 2, x += 2, t += 2) {
-        uint32_t p0 = x[0], q0 = x[1], p1 = x[stride], q1 = x[stride + 1], p2 = x[2 * stride], q2 = x[2 * stride + 1];
-        uint32_t p = 0u - p0 - p1, q = 0u - q0 - q1, *o = t;
-        int i, j;
-        for (i = 0; i < 3; i++) {
-            for (j = 0; j < 3; j++) {
-                o[0] = p - p2, o[1] = q - q2, o += step;
-                o[0] = p, o[1] = q, o += step;
-                o[0] = p + p2, o[1] = q + q2, o += step;
-                p += p1, q += q1;
-            }
-            p += p0 - 3 * p1, q += q0 - 3 * q1;
-        }
-    }
-}
-
-#define ADD_ENTRY(entry) \
-    do { \
-        const uint32_t *e_ = (entry); \
-        s0 += e_[0], s1 += e_[1], s2 += e_[2], s3 += e_[3]; \
-    } while (0)
-
-/* Adds one chunk to every channel's sums; a halfword's three indices have their tables `o0`, `o1`, `o2` words apart, and
- * the next halfword's `next` words on. */
-static inline const uint16_t *add_triples(uint32_t *sums, const uint32_t *t, const uint16_t *w, int channels,
-                                          int halfwords, int log2, int o0, int o1, int o2, int next) {
-    uint32_t *end = sums + 4 * channels;
-    do {
-        uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-        const uint32_t *at = t;
-        int n = halfwords;
-        do {
-            uint32_t v = *w++;
-            ADD_ENTRY(at + ((v & 31u) << log2) + o0);
-            ADD_ENTRY(at + ((v >> 5 & 31u) << log2) + o1);
-            ADD_ENTRY(at + (v >> 10 << log2) + o2);
-            at += next;
-        } while (--n);
-        sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
-        sums += 4;
-    } while (sums != end);
-    return w;
-}
-
-#define ADD_TRIPLES_FOR(name, log2, o0, o1, o2, next) \
-    static APART const uint16_t *name(uint32_t *s, const uint32_t *t, const uint16_t *w, int channels, int halfwords) { \
-        return add_triples(s, t, w, channels, halfwords, log2, o0, o1, o2, next); \
-    }
-#if !HAS_THUMB2
-ADD_TRIPLES_FOR(add_3, 3, 0, 1, 2, 216)
-#endif
-ADD_TRIPLES_FOR(add_3_stride_2, 4, 0, 5, 1, 432)
-ADD_TRIPLES_FOR(add_1, 2, 0, 108, 216, 324)
-
-/* The same for any kernel: where each index finds its table is looked up. */
-static APART const uint16_t *add_any(uint32_t *sums, const branch_t *b, const uint32_t *t, const uint16_t *w) {
-    int c, h;
-    for (c = 0; c < b->out_c; c++, sums += 4) {
-        uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-        const uint16_t *place = b->places;
-        for (h = 0; h < b->halfwords; h++, place += 3) {
-            uint32_t v = *w++;
-            ADD_ENTRY(t + place[0] + ((v & 31u) << b->words_log2));
-            ADD_ENTRY(t + place[1] + ((v >> 5 & 31u) << b->words_log2));
-            ADD_ENTRY(t + place[2] + (v >> 10 << b->words_log2));
-        }
-        sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
-    }
-    return w;
-}
-
-/*
- * Moves the 16-bit lanes to `acc`, on top of what is there or, the first time, as the first. Lanes were added as one
- * integer, so the lower one's sign borrows from the upper.
- */
-static APART void empty(int32_t *acc, uint32_t *sums, const int32_t *correction, int channels, int first) {
-    int c, j;
-    for (c = 0; c < channels; c++, acc += 8, sums += 4) {
-        for (j = 0; j < 4; j++) {
-            uint32_t s = sums[j];
-            int32_t low = (int16_t)(s & 0xffffu), high = (int32_t)(s - (uint32_t)low) >> 16;
-            if (first) {
-                int32_t less = correction ? correction[c] : 0;
-                acc[j] = low - less;
-                acc[j + 4] = high - less;
-            } else {
-                acc[j] += low;
-                acc[j + 4] += high;
-            }
-        }
-    }
-}
-
-/* The usual case of the above: only once, nothing to correct. */
-static APART void empty_once(int32_t *acc, const uint32_t *sums, int channels) {
-    const uint32_t *end = sums + 4 * channels;
-    for (; sums != end; acc += 8, sums += 4) {
-        uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-        int32_t a0 = (int16_t)(s0 & 0xffffu), a1 = (int16_t)(s1 & 0xffffu);
-        int32_t a2 = (int16_t)(s2 & 0xffffu), a3 = (int16_t)(s3 & 0xffffu);
-        acc[0] = a0, acc[1] = a1, acc[2] = a2, acc[3] = a3;
-        acc[4] = (int32_t)(s0 - (uint32_t)a0) >> 16;
-        acc[5] = (int32_t)(s1 - (uint32_t)a1) >> 16;
-        acc[6] = (int32_t)(s2 - (uint32_t)a2) >> 16;
-        acc[7] = (int32_t)(s3 - (uint32_t)a3) >> 16;
-    }
-}
-
-static void zero(uint32_t *sums, int channels) {
-    uint32_t *end = sums + 4 * channels;
-    for (; sums != end; sums += 4) sums[0] = 0, sums[1] = 0, sums[2] = 0, sums[3] = 0;
-}
-
-/* The rows of one group: word k holds the codes of channel `c` and kernel row `ky` at column k in both lanes. */
-static void read_group(const branch_t *b, uint32_t *x, int stride, int *c, int *ky) {
-    int i, k, words = b->words, kh = b->kernel_h;
-    for (i = 0; i < 3; i++, x += stride) {
-        if (*c < b->in_c) {
-            const uint8_t *const *low = (const uint8_t *const *)pixels + *ky * words, *const *high = low + kh * words;
-            for (k = 0; k < words; k++) x[k] = low[k][*c] | (uint32_t)high[k][*c] << 16;
-        } else {
-            memset(x, 0, (size_t)4 * (size_t)stride);
-        }
-        if (++*ky == kh) *ky = 0, ++*c;
-    }
-}
-
-/* The group of one channel under a kernel of three rows. */
-static APART void read_one(const uint8_t *const *low, int words, uint32_t *x, int stride, int c) {
-    int ky, k;
-    for (ky = 0; ky < 3; ky++, x += stride)
-        for (k = 0; k < words; k++, low++) x[k] = low[0][c] | (uint32_t)low[3 * words][c] << 16;
-}
-
-/* The groups of four channels under a kernel of three rows. */
-static APART void read_four(const uint8_t *const *low, int words, uint32_t *x, int stride, int c) {
-    int ky, k;
-    for (ky = 0; ky < 3; ky++, x += stride) {
-        for (k = 0; k < words; k++, low++) {
-            uint32_t a = word_of(low[0] + c), b = word_of(low[3 * words] + c);
-            uint32_t a0 = a & 0x00ff00ffu, a1 = a >> 8 & 0x00ff00ffu, b0 = b & 0x00ff00ffu, b1 = b >> 8 & 0x00ff00ffu;
-            x[k] = (a0 & 0xffffu) | b0 << 16;
-            x[k + 3 * stride] = (a1 & 0xffffu) | b1 << 16;
-            x[k + 6 * stride] = a0 >> 16 | (b0 & 0xffff0000u);
-            x[k + 9 * stride] = a1 >> 16 | (b1 & 0xffff0000u);
-        }
-    }
-}
-
-static const uint16_t *add_chunk(const branch_t *b, const uint16_t *w) {
-    switch (b->kernel) {
-    case KERNEL_3:
-#if HAS_THUMB2
-#if USE_CHUNK_1
-        if (b->chunk == 1) return add_triples_1(sums, table, w, sums + 4 * b->out_c);
-#endif
-#if USE_CHUNK_2
-        if (b->chunk == 2) return add_triples_2(sums, table, w, sums + 4 * b->out_c);
-#endif
-#if USE_CHUNK_3
-        if (b->chunk == 3) return add_triples_3(sums, table, w, sums + 4 * b->out_c);
-#endif
-#if USE_CHUNK_4
-        if (b->chunk == 4) return add_triples_4(sums, table, w, sums + 4 * b->out_c);
-#endif
-#if USE_CHUNK_8
-        if (b->chunk == 8) return add_triples_8(sums, table, w, sums + 4 * b->out_c);
-#endif
-        return w;
-#else
-        return add_3(sums, table, w, b->out_c, b->halfwords);
-#endif
-    case KERNEL_3_STRIDE_2: return add_3_stride_2(sums, table, w, b->out_c, b->halfwords);
-    case KERNEL_1: return add_1(sums, table, w, b->out_c, b->halfwords);
-    default: return add_any(sums, b, table, w);
-    }
-}
-
-/* Where the words of a tile's patch are: `[lane][kernel row][word]`. */
-static void find_words(const branch_t *b, const step_t *s, const uint8_t *in, int oy, int ox) {
-    const uint8_t **p = (const uint8_t **)pixels;
-    int lane, k, i, last = 3 * b->stride_w + b->kernel_w - 1;
-    for (lane = 0; lane < 2; lane++)
-        for (k = 0; k < b->kernel_h; k++) {
-            int y = (oy + lane * s->lane_y) * b->stride_h + k - b->pad_top;
-            int x = (ox + lane * s->lane_x) * b->stride_w - b->pad_left;
-            if (y >= 0 && y < b->in_h && x >= 0 && x + last < b->in_w) {
-                const uint8_t *from = in + (uint32_t)y * b->in_row + (uint32_t)x * b->in_col;
-                if (b->stride_w == 1)
-                    for (i = 0; i < b->words; i++, from += b->in_col) *p++ = from;
-                else
-                    for (i = 0; i < b->words; i++) *p++ = from + b->columns[i] * b->in_col;
-            } else {
-                for (i = 0; i < b->words; i++) *p++ = pixel(b, in, y, x + b->columns[i]);
-            }
-        }
-}
-
-/* The sums of a tile: emptied to `acc`, or left in `sums` where that is null. */
-static void ternary_tile(const branch_t *b, const step_t *s, const uint8_t *in, int oy, int ox, int32_t *acc) {
-    const uint16_t *w = (const uint16_t *)b->weights;
-    const uint8_t *const *low = (const uint8_t *const *)pixels;
-    int words = b->words, stride = (words + 1) & ~1, chunk, since = 0, first = 1, c = 0, ky = 0;
-    int three = b->kernel_h == 3, four = three && b->chunk % 4 == 0 && b->in_c % 4 == 0;
-    find_words(b, s, in, oy, ox);
-    zero(sums, b->out_c);
-    for (chunk = 0; chunk < b->chunks; chunk++) {
-        uint32_t *t = table, *x = patch;
-        int g;
-        for (g = 0; g < b->chunk; g += four ? 4 : 1) {
-            uint32_t *to = x + 3 * g * stride;
-            if (four) read_four(low, words, to, stride, c), c += 4;
-            else if (three && c < b->in_c) read_one(low, words, to, stride, c++);
-            else read_group(b, to, stride, &c, &ky);
-        }
-        for (g = 0; g < b->chunk; g++, x += 3 * stride, t += (uint32_t)27 << b->words_log2) {
-#if HAS_THUMB2
-            if (b->kernel == KERNEL_3) {
-                build_3(t, x);
-                continue;
-            }
-#endif
-            build(t, x, words, stride, b->words_log2);
-        }
-        w = add_chunk(b, w);
-        if (++since == b->flush && chunk + 1 < b->chunks) {
-            empty(acc, sums, b->correction, b->out_c, first);
-            zero(sums, b->out_c);
-            since = 0;
-            first = 0;
-        }
-    }
-    if (!acc) return;
-    if (first && !b->correction) empty_once(acc, sums, b->out_c);
-    else empty(acc, sums, b->correction, b->out_c, first);
-}
-#endif
-
-#if USE_INT8 || USE_DEPTHWISE
-/* ---- 8-bit weights ---- */
-
 #if HAS_DSP
-/* Two products of signed halfwords, added. */
-static inline int32_t smlad(uint32_t x, uint32_t w, int32_t acc) {
-    int32_t r;
-    __asm__("smlad %0, %1, %2, %3" : "=r"(r) : "r"(x), "r"(w), "r"(acc));
-    return r;
-}
 static inline uint32_t uxtb16(uint32_t v) {
     uint32_t r;
     __asm__("uxtb16 %0, %1" : "=r"(r) : "r"(v));
@@ -454,6 +181,256 @@ static inline uint32_t uxtb16(uint32_t v) {
 static inline uint32_t uxtb16_odd(uint32_t v) {
     uint32_t r;
     __asm__("uxtb16 %0, %1, ror #8" : "=r"(r) : "r"(v));
+    return r;
+}
+/* Lower halfword of `low` and lower of `high`; upper and upper. */
+static inline uint32_t lower_halves(uint32_t low, uint32_t high) {
+    uint32_t r;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(r) : "r"(low), "r"(high));
+    return r;
+}
+static inline uint32_t upper_halves(uint32_t low, uint32_t high) {
+    uint32_t r;
+    __asm__("pkhtb %0, %2, %1, asr #16" : "=r"(r) : "r"(low), "r"(high));
+    return r;
+}
+#else
+static inline uint32_t uxtb16(uint32_t v) { return v & 0x00ff00ffu; }
+static inline uint32_t uxtb16_odd(uint32_t v) { return v >> 8 & 0x00ff00ffu; }
+static inline uint32_t lower_halves(uint32_t low, uint32_t high) { return (low & 0xffffu) | high << 16; }
+static inline uint32_t upper_halves(uint32_t low, uint32_t high) { return low >> 16 | (high & 0xffff0000u); }
+#endif
+
+static inline uint32_t word_of(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+#if USE_TERNARY || USE_DEPTHWISE_TERNARY
+/* ---- reading the patch of a tile ---- */
+
+/* Pixels of `n` words, a row each of both lanes: lane 0 of output (oy, ox), kernel row `ky`, columns `kx`, `kx + move`, ….
+ * Beyond the border they are zero points. */
+static const uint8_t **find(const branch_t *b, const step_t *s, int oy, int ox, int ky, int kx, int n, int move,
+                            const uint8_t **to) {
+    const uint8_t *in = (const uint8_t *)arena + b->input;
+    int lane, i, width;
+    int32_t next = move * (int32_t)b->in_col;
+    for (lane = 0; lane < 2; lane++) {
+        int y = (oy + lane * s->lane_y) * b->stride_h + ky - b->pad_top;
+        int x = (ox + lane * s->lane_x) * b->stride_w + kx - b->pad_left;
+        int32_t at = y * (int32_t)b->in_row + x * (int32_t)b->in_col;
+        const uint8_t **p = to + lane;
+        if (y >= 0 && y < b->in_h && x >= 0 && x + (n - 1) * move < b->in_w) {
+            const uint8_t *from = in + at;
+            for (i = n; i > 0; i--, from += next, p += 2) *p = from;
+            continue;
+        }
+        width = y < 0 || y >= b->in_h ? 0 : b->in_w;
+        for (i = 0; i < n; i++, x += move, at += next, p += 2)
+            *p = (unsigned)x < (unsigned)width ? in + at : (const uint8_t *)pad_pixel;
+    }
+    return to + 2 * n;
+}
+
+/* Codes of channel `c` at `n` words. */
+static APART void read_1(const uint8_t *const *p, int n, uint32_t *x, int c) {
+    do {
+        *x++ = p[0][c] | (uint32_t)p[1][c] << 16;
+        p += 2;
+    } while (--n);
+}
+
+/* Codes of four channels from `c` on, each channel's words `apart` from the one's before. */
+static APART void read_4(const uint8_t *const *p, int n, uint32_t *x, int apart, int c) {
+    do {
+        uint32_t a = word_of(p[0] + c), b = word_of(p[1] + c), a0 = uxtb16(a), b0 = uxtb16(b);
+        a = uxtb16_odd(a), b = uxtb16_odd(b);
+        x[0] = lower_halves(a0, b0);
+        x[apart] = lower_halves(a, b);
+        x[2 * apart] = upper_halves(a0, b0);
+        x[3 * apart] = upper_halves(a, b);
+        x++, p += 2;
+    } while (--n);
+}
+
+/* Moves 16-bit sums to `acc`: on top of what is there or, the first time, as the first, less what they are lifted by and
+ * `correction` if there is one. */
+static APART void empty(int32_t *acc, const uint32_t *sums, int32_t lift, const int32_t *correction, int channels, int first) {
+    const uint32_t *end = sums + 4 * channels;
+    if (!first) {
+        for (; sums != end; acc += 8, sums += 4) {
+            uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+            acc[0] += (uint16_t)s0, acc[1] += (uint16_t)s1, acc[2] += (uint16_t)s2, acc[3] += (uint16_t)s3;
+            acc[4] += s0 >> 16, acc[5] += s1 >> 16, acc[6] += s2 >> 16, acc[7] += s3 >> 16;
+        }
+        return;
+    }
+    for (; sums != end; acc += 8, sums += 4) {
+        uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
+        int32_t less = lift + (correction ? *correction++ : 0);
+        acc[0] = (uint16_t)s0 - less, acc[1] = (uint16_t)s1 - less, acc[2] = (uint16_t)s2 - less, acc[3] = (uint16_t)s3 - less;
+        acc[4] = (int32_t)(s0 >> 16) - less, acc[5] = (int32_t)(s1 >> 16) - less;
+        acc[6] = (int32_t)(s2 >> 16) - less, acc[7] = (int32_t)(s3 >> 16) - less;
+    }
+}
+#endif
+
+@THUMB2@
+#if USE_TERNARY
+/* ---- ternary convolution ---- */
+
+#if !HAS_THUMB2
+/* The 27 sums of one group, four words each, all larger by `lift`; entry 9 * (w0 + 1) + 3 * (w1 + 1) + w2 + 1. */
+static void build(uint32_t *t, const uint32_t *x0, const uint32_t *x1, const uint32_t *x2, uint32_t lift) {
+    int k, i, j;
+    for (k = 0; k < 4; k++, t++) {
+        uint32_t p = lift - x0[k] - x1[k], *o = t;
+        for (i = 0; i < 3; i++) {
+            for (j = 0; j < 3; j++, o += 12) {
+                o[0] = p - x2[k], o[4] = p, o[8] = p + x2[k];
+                p += x1[k];
+            }
+            p += x0[k] - 3 * x1[k];
+        }
+    }
+}
+
+/* Adds a halfword of weights to each channel's sums up to `end`: three neighbouring tables, an entry of each. */
+static const uint16_t *add_nine(uint32_t *sums, const uint32_t *t, const uint16_t *w, const uint32_t *end) {
+    for (; sums != end; sums += 4) {
+        uint32_t v = *w++;
+        const uint32_t *e = t + 4 * (v & 31u), *f = t + 108 + 4 * (v >> 5 & 31u), *g = t + 216 + 4 * (v >> 10);
+        sums[0] += e[0] + f[0] + g[0], sums[1] += e[1] + f[1] + g[1];
+        sums[2] += e[2] + f[2] + g[2], sums[3] += e[3] + f[3] + g[3];
+    }
+    return w;
+}
+
+/* The same for the first halfword. */
+static const uint16_t *set_nine(uint32_t *sums, const uint32_t *t, const uint16_t *w, const uint32_t *end) {
+    uint32_t *to;
+    for (to = sums; to != end; to++) *to = 0;
+    return add_nine(sums, t, w, end);
+}
+#endif
+
+/* 16-bit sums of a run: to `sums`, and through `acc` where they must be emptied on the way; `n` rows of all channels. */
+typedef struct {
+    uint32_t *sums;
+    int32_t *acc;
+    int since, first;
+} run_t;
+
+static void emptied(run_t *run, const branch_t *b, int n) {
+    int r;
+    for (r = 0; r < n; r++)
+        empty(run->acc + 8 * r * b->out_c, run->sums + 4 * r * b->out_c, b->total_lift, b->correction, b->out_c, run->first);
+    run->since = 0, run->first = 0;
+}
+
+/* 3x3 kernels: the three kernel rows of a channel are a halfword. `n` rows of tiles share the tables of their rows. */
+static void ternary_rows(const branch_t *b, const step_t *s, int oy, int ox, int n, run_t *run) {
+    const uint16_t *w = (const uint16_t *)b->weights, *next = w;
+    const uint8_t **p = (const uint8_t **)pixels;
+    int words = b->stride_w == 1 ? 6 : 9, x1 = b->stride_w == 1 ? 1 : 5, x2 = b->stride_w == 1 ? 2 : 1;
+    int step = b->stride_h * (1 + s->lane_y), count = (n - 1) * step + 3, all = count * words, size = 4 * b->out_c;
+    int four = b->in_c % 4 == 0, c, i;
+    for (i = 0; i < count; i++) {
+        if (words == 6) p = find(b, s, oy, ox, i, 0, 6, 1, p);
+        else p = find(b, s, oy, ox, i, 0, 5, 2, p), p = find(b, s, oy, ox, i, 1, 4, 2, p);
+    }
+    for (c = 0; c < b->in_c; c++, w = next) {
+        const uint32_t *x = patch + (four ? c % 4 * all : 0);
+        if (!four) read_1((const uint8_t *const *)pixels, all, patch, c);
+        else if (c % 4 == 0) read_4((const uint8_t *const *)pixels, all, patch, all, c);
+        for (i = 0; i < count; i++, x += words) build(table + 108 * i, x, x + x1, x + x2, b->lift);
+        for (i = 0; i < n; i++) {
+            uint32_t *to = run->sums + i * size, *t = table + 108 * step * i;
+            next = run->since ? add_nine(to, t, w, to + size) : set_nine(to, t, w, to + size);
+        }
+        if (++run->since == b->flush && c + 1 < b->in_c) emptied(run, b, n);
+    }
+}
+
+/* Any other kernel: nine neighbouring elements, channels of the first tap first, are a halfword. */
+static void ternary_list(const branch_t *b, const step_t *s, int oy, int ox, run_t *run) {
+    const uint16_t *w = (const uint16_t *)b->weights;
+    const uint8_t **p = (const uint8_t **)pixels;
+    uint32_t *end = run->sums + 4 * b->out_c;
+    int ky, kx, h, i, c = 0, left = b->kernel_h * b->kernel_w * b->in_c, four = b->in_c % 4 == 0;
+    for (ky = 0; ky < b->kernel_h; ky++)
+        for (kx = 0; kx < b->kernel_w; kx++) p = find(b, s, oy, ox, ky, kx, 4, b->stride_w, p);
+    p = (const uint8_t **)pixels;
+    for (h = 0; h < b->halfwords; h++) {
+        /* Four halfwords' elements at a time, so that four channels can be read at once. */
+        uint32_t *x = patch + h % 4 * 36;
+        if (h % 4 == 0)
+            for (i = 0; i < 36; i += four ? 4 : 1) {
+                if (left == 0) {
+                    memset(x + 4 * i, 0, four ? 64 : 16);
+                    continue;
+                }
+                if (four) read_4((const uint8_t *const *)p, 4, x + 4 * i, 4, c), c += 4, left -= 4;
+                else read_1((const uint8_t *const *)p, 4, x + 4 * i, c), c++, left--;
+                if (c == b->in_c) c = 0, p += 8;
+            }
+        for (i = 0; i < 3; i++, x += 12) build(table + 108 * i, x, x + 4, x + 8, b->lift);
+        w = run->since ? add_nine(run->sums, table, w, end) : set_nine(run->sums, table, w, end);
+        if (++run->since == b->flush && h + 1 < b->halfwords) emptied(run, b, 1);
+    }
+}
+#endif
+
+#if USE_DEPTHWISE_TERNARY
+/* ---- ternary depthwise convolution: both lanes times a weight in one multiplication ---- */
+
+static APART void depthwise_channel(const branch_t *b, const uint32_t *x, int words, int step, const int8_t *weights, int n,
+                                    uint32_t *sums) {
+    for (; n > 0; n--, x += step * words, sums += 4 * b->out_c) {
+        uint32_t s0 = 0x40004000u, s1 = s0, s2 = s0, s3 = s0;
+        const uint32_t *row = x;
+        const int8_t *w = weights;
+        int ky, kx, d = b->stride_w;
+        for (ky = b->kernel_h; ky > 0; ky--, row += words)
+            for (kx = 0; kx < b->kernel_w; kx++, w++) {
+                uint32_t u = (uint32_t)*w;
+                s0 += u * row[kx], s1 += u * row[kx + d], s2 += u * row[kx + 2 * d], s3 += u * row[kx + 3 * d];
+            }
+        sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+    }
+}
+
+static void depthwise_rows(const branch_t *b, const step_t *s, int oy, int ox, int n, uint32_t *to) {
+    const int8_t *w = (const int8_t *)unpacked;
+    const uint8_t **p = (const uint8_t **)pixels;
+    int words = 3 * b->stride_w + b->kernel_w, step = b->stride_h * (1 + s->lane_y), count = (n - 1) * step + b->kernel_h;
+    int all = count * words, four = b->out_c % 4 == 0, c, i;
+    for (i = 0; i < count; i++) p = find(b, s, oy, ox, i, 0, words, 1, p);
+    for (c = 0; c < b->out_c; c++, to += 4, w += b->kernel_h * b->kernel_w) {
+        uint32_t *x = patch + (four ? c % 4 * all : 0);
+        if (!four) read_1((const uint8_t *const *)pixels, all, patch, c);
+        else if (c % 4 == 0) read_4((const uint8_t *const *)pixels, all, patch, all, c);
+#if HAS_THUMB2
+        if (b->kernel_h == 3 && b->kernel_w == 3 && b->stride_w == 1) {
+            depthwise_3(x, w, to, n, 24 * step, 16 * b->out_c);
+            continue;
+        }
+#endif
+        depthwise_channel(b, x, words, step, w, n, to);
+    }
+}
+#endif
+
+#if USE_INT8 || USE_DEPTHWISE_INT8
+/* ---- 8-bit weights ---- */
+
+#if HAS_DSP
+/* Two products of signed halfwords, added. */
+static inline int32_t smlad(uint32_t x, uint32_t w, int32_t acc) {
+    int32_t r;
+    __asm__("smlad %0, %1, %2, %3" : "=r"(r) : "r"(x), "r"(w), "r"(acc));
     return r;
 }
 static inline uint32_t sxtb16(uint32_t v) {
@@ -491,6 +468,12 @@ static void dot_4(const uint8_t *const *p, const int8_t *w, int n, int32_t *acc)
 }
 #endif
 
+/* The pixel a position reads, or one of zero points beyond the border. */
+static const uint8_t *pixel(const branch_t *b, const uint8_t *in, int y, int x) {
+    if (y < 0 || x < 0 || y >= b->in_h || x >= b->in_w) return (const uint8_t *)pad_pixel;
+    return in + (uint32_t)y * b->in_row + (uint32_t)x * b->in_col;
+}
+
 /* Pixels under a tile: `[kernel row][kernel column][position]`. */
 static void find_pixels(const branch_t *b, const step_t *s, const uint8_t *in, int oy, int ox) {
     const uint8_t **p = (const uint8_t **)pixels;
@@ -519,10 +502,10 @@ static void int8_tile(const branch_t *b, const step_t *s, const uint8_t *in, int
 }
 #endif
 
-#if USE_DEPTHWISE
-/* Weights `[tap][channel]`, trits unpacked to bytes before the step. */
+#if USE_DEPTHWISE_INT8
+/* Weights `[tap][channel]`. */
 static void depthwise_tile(const branch_t *b, const step_t *s, const uint8_t *in, int oy, int ox, int32_t *acc) {
-    const int8_t *weights = b->kernel ? (const int8_t *)unpacked : (const int8_t *)b->weights;
+    const int8_t *weights = (const int8_t *)b->weights;
     int taps = b->kernel_h * b->kernel_w, channels = b->out_c, j, k, c;
     find_pixels(b, s, in, oy, ox);
     for (j = 0; j < 8; j++) {
@@ -597,14 +580,17 @@ static void dense(const branch_t *b, const uint8_t *in, int32_t *acc, int apart)
 
 /* ---- steps ---- */
 
+/* Whether a branch has 16-bit sums. */
+static int sixteen(const branch_t *b) { return b->kind == TERNARY || b->kind == DEPTHWISE_TERNARY; }
+
 /* Prepares what a branch's tiles share. */
 static void start(const branch_t *b) {
-#if USE_TERNARY || USE_INT8 || USE_DEPTHWISE
-    if (b->kind == TERNARY || b->kind == INT8 || b->kind == DEPTHWISE) memset(pad_pixel, b->zero_point, b->in_c);
+#if USE_TERNARY || USE_INT8 || USE_DEPTHWISE_TERNARY || USE_DEPTHWISE_INT8
+    if (b->kind != CODES && b->kind != DENSE_TERNARY && b->kind != DENSE_INT8) memset(pad_pixel, b->zero_point, b->in_c);
 #endif
-#if USE_DEPTHWISE
+#if USE_DEPTHWISE_TERNARY
     /* Trits, four to a byte, lowest first. */
-    if (b->kind == DEPTHWISE && b->kernel) {
+    if (b->kind == DEPTHWISE_TERNARY) {
         const uint8_t *w = (const uint8_t *)b->weights;
         int i, n = b->kernel_h * b->kernel_w * b->out_c;
         for (i = 0; i < n; i++) ((int8_t *)unpacked)[i] = (int8_t)((w[i / 4] >> 2 * (i % 4) & 3) - 1);
@@ -613,30 +599,55 @@ static void start(const branch_t *b) {
     (void)b;
 }
 
+#if USE_TERNARY || USE_DEPTHWISE_TERNARY
+/* 16-bit sums of `n` rows of tiles; accumulators where sums must be emptied. */
+static void sum_up(const branch_t *b, const step_t *s, int oy, int ox, int n, uint32_t *to, int32_t *acc) {
+#if USE_DEPTHWISE_TERNARY
+    if (b->kind == DEPTHWISE_TERNARY) depthwise_rows(b, s, oy, ox, n, to);
+#endif
+#if USE_TERNARY
+    if (b->kind == TERNARY) {
+        run_t run = {to, acc, 0, 1};
+        int r;
+        if (b->by_rows) {
+            ternary_rows(b, s, oy, ox, n, &run);
+            if (b->flush) emptied(&run, b, n);
+        } else {
+            for (r = 0; r < n; r++) {
+                run.sums = to + 4 * r * b->out_c, run.acc = acc + 8 * r * b->out_c, run.since = 0, run.first = 1;
+                ternary_list(b, s, oy + r * (1 + s->lane_y), ox, &run);
+                if (b->flush) emptied(&run, b, 1);
+            }
+        }
+    }
+#endif
+    (void)acc;
+}
+#endif
+
+/* Accumulators of a tile of any other branch. */
 static void accumulate(const branch_t *b, const step_t *s, int oy, int ox, int32_t *acc) {
     const uint8_t *in = (const uint8_t *)arena + b->input;
     int c, j;
-    if (b->kind != TERNARY)
-        for (c = 0; c < b->out_c; c++)
-            for (j = 0; j < 8; j++) acc[8 * c + j] = b->correction ? -b->correction[c] : 0;
+    if (b->kind == CODES) {
+        for (j = 0; j < 8; j++) {
+            int y = oy + (j >> 2) * s->lane_y, x = ox + (j & 3) + (j >> 2) * s->lane_x;
+            int32_t *to = acc + j, zero = b->zero_point;
+            const uint8_t *from = in + (uint32_t)y * b->in_row + (uint32_t)x * b->in_col, *end = from + b->out_c;
+            if (y < b->in_h && x < b->in_w)
+                for (; from != end; to += 8) *to = *from++ - zero;
+        }
+        return;
+    }
+    for (c = 0; c < b->out_c; c++)
+        for (j = 0; j < 8; j++) acc[8 * c + j] = b->correction ? -b->correction[c] : 0;
     switch (b->kind) {
-#if USE_TERNARY
-    case TERNARY: ternary_tile(b, s, in, oy, ox, acc); break;
-#endif
 #if USE_INT8
     case INT8: int8_tile(b, s, in, oy, ox, acc); break;
 #endif
-#if USE_DEPTHWISE
-    case DEPTHWISE: depthwise_tile(b, s, in, oy, ox, acc); break;
+#if USE_DEPTHWISE_INT8
+    case DEPTHWISE_INT8: depthwise_tile(b, s, in, oy, ox, acc); break;
 #endif
-    case CODES:
-        for (j = 0; j < 8; j++) {
-            int y = oy + (j >> 2) * s->lane_y, x = ox + (j & 3) + (j >> 2) * s->lane_x;
-            if (y >= b->in_h || x >= b->in_w) continue;
-            for (c = 0; c < b->out_c; c++)
-                acc[8 * c + j] += in[(uint32_t)y * b->in_row + (uint32_t)x * b->in_col + (uint32_t)c];
-        }
-        break;
     default: dense(b, in, acc, 8);
     }
 }
@@ -730,49 +741,76 @@ static APART void whole_tile(const step_t *s, const int32_t *a, const uint8_t *a
 }
 
 #if USE_SHORT
-#if HAS_DSP
-static inline int32_t line_low(int32_t m, uint32_t v, int32_t offset) {
-    int32_t r;
-    __asm__("smlawb %0, %1, %2, %3" : "=r"(r) : "r"(m), "r"(v), "r"(offset));
-    return r;
-}
-static inline int32_t line_high(int32_t m, uint32_t v, int32_t offset) {
-    int32_t r;
-    __asm__("smlawt %0, %1, %2, %3" : "=r"(r) : "r"(m), "r"(v), "r"(offset));
-    return r;
-}
+/* 8-bit codes of a tile from its 16-bit sums; columns and lanes are so far apart in `out`. */
+static void short_tile(const step_t *s, const uint32_t *v, uint8_t *out, uint32_t col, uint32_t lane) {
+    const int32_t *line = s->lines, *end = line + 2 * s->branch[0].out_c;
+    uint8_t *second = out + lane;
+#if HAS_THUMB2 && HAS_DSP
+#define TRY_LINES(shift) \
+    if (s->fraction == shift && !s->flip) lines_##shift(v, line, end, out, col, second)
+#define TRY_FLIPPED(shift) \
+    if (s->fraction == shift && s->flip) flipped_##shift(v, line, end, out, col, second)
+#if USE_SHIFT_14
+    TRY_LINES(14);
+#endif
+#if USE_SHIFT_14_FLIPPED
+    TRY_FLIPPED(14);
+#endif
+#if USE_SHIFT_11
+    TRY_LINES(11);
+#endif
+#if USE_SHIFT_11_FLIPPED
+    TRY_FLIPPED(11);
+#endif
+#if USE_SHIFT_8
+    TRY_LINES(8);
+#endif
+#if USE_SHIFT_8_FLIPPED
+    TRY_FLIPPED(8);
+#endif
+#if USE_SHIFT_5
+    TRY_LINES(5);
+#endif
+#if USE_SHIFT_5_FLIPPED
+    TRY_FLIPPED(5);
+#endif
 #else
-static int32_t line_low(int32_t m, uint32_t v, int32_t offset) {
-    return (int32_t)((int64_t)(int16_t)(v & 0xffffu) * m >> 16) + offset;
+    int32_t less = s->flip ? 32768 : 0;
+    for (; line != end; line += 2, out++, second++) {
+        uint32_t at;
+        for (at = 0; at != 4 * col; at += col) {
+            uint32_t w = *v++;
+            int32_t a = (int32_t)((int64_t)((int32_t)(w & 0xffffu) - less) * line[0] >> 16) + line[1];
+            int32_t b = (int32_t)((int64_t)((int32_t)(w >> 16) - less) * line[0] >> 16) + line[1];
+            a >>= s->fraction, b >>= s->fraction;
+            out[at] = (uint8_t)(a < 0 ? 0 : a > 255 ? 255 : a), second[at] = (uint8_t)(b < 0 ? 0 : b > 255 ? 255 : b);
+        }
+    }
+#endif
 }
-static int32_t line_high(int32_t m, uint32_t v, int32_t offset) { return line_low(m, v >> 16, offset); }
+
+#if USE_MIXED
+/* The channels without a line. */
+static APART void other_channels(const step_t *s, const uint32_t *v, uint8_t *out, uint32_t col, uint32_t lane) {
+    static const uint8_t at[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    const int32_t *correction = s->branch[0].correction;
+    int c, j;
+    for (c = 0; c < s->branch[0].out_c; c++) {
+        int32_t acc[8];
+        uint8_t *to[8];
+        if (s->lines[2 * c] != NO_LINE) continue;
+        empty(acc, v + 4 * c, s->branch[0].total_lift, correction ? correction + c : NULL, 1, 1);
+        for (j = 0; j < 8; j++) to[j] = out + (uint32_t)(j & 3) * col + (uint32_t)(j >> 2) * lane;
+        codes(s, c, acc, acc, at, to, 8);
+    }
+}
 #endif
 
-#define LINE_2(v, at) \
-    do { \
-        uint32_t high_ = (v) - (uint32_t)(int32_t)(int16_t)((v) & 0xffffu); \
-        int32_t a_ = line_low(m, (v), offset) >> shift, b_ = line_high(m, high_, offset) >> shift; \
-        TO_BYTE(a_); \
-        TO_BYTE(b_); \
-        out[at] = (uint8_t)a_, second[at] = (uint8_t)b_; \
-    } while (0)
-
-/* 8-bit codes of a tile from its 16-bit sums; columns and lanes are so far apart in `out`. */
-static APART void short_tile(const step_t *s, const uint32_t *v, uint8_t *out, uint32_t col, uint32_t lane) {
-    const int32_t *line = s->lines;
-    const uint8_t *fraction = s->fraction, *end = fraction + s->branch[0].out_c;
-    uint8_t *second = out + lane;
-    uint32_t twice = 2 * col, thrice = 3 * col;
-    do {
-        int32_t m = line[0], offset = line[1];
-        uint32_t s0 = v[0], s1 = v[1], s2 = v[2], s3 = v[3];
-        int shift = *fraction++;
-        LINE_2(s0, 0);
-        LINE_2(s1, col);
-        LINE_2(s2, twice);
-        LINE_2(s3, thrice);
-        line += 2, v += 4, out++, second++;
-    } while (fraction != end);
+static void all_channels(const step_t *s, const uint32_t *v, uint8_t *out, uint32_t col, uint32_t lane) {
+    short_tile(s, v, out, col, lane);
+#if USE_MIXED
+    if (s->shift) other_channels(s, v, out, col, lane);
+#endif
 }
 #endif
 
@@ -795,56 +833,91 @@ static APART void fixed_tile(const step_t *s, const int32_t *a, const int32_t *z
 }
 #endif
 
-static void run_step(const step_t *s) {
-    uint8_t *out = (uint8_t *)arena + s->output;
+/* Whether branches need different things prepared. */
+static int differ(const step_t *s) {
+    const branch_t *a = &s->branch[0], *b = &s->branch[1];
+    return s->branches == 2 && (a->zero_point != b->zero_point || a->kind == DEPTHWISE_TERNARY || b->kind == DEPTHWISE_TERNARY);
+}
+
+/* The codes of one tile from the sums or accumulators of its branches. */
+static void finish(const step_t *s, int oy, int ox, const uint32_t *const *v, int32_t *const *acc) {
     const branch_t *b = s->branch;
-    int32_t *first = accumulators, *second = accumulators + 8 * b->out_c;
-    int oy, ox, c, j, channels = b->out_c;
-    /* Whether the branches need different things prepared. */
-    int again = s->branches == 2 && (b[0].zero_point != b[1].zero_point || b[0].kind == DEPTHWISE || b[1].kind == DEPTHWISE);
+    uint8_t *out = (uint8_t *)arena + s->output, *to[8], at[8];
+    int i, j, c, count = 0, channels = b->out_c;
+#if USE_SHORT
+    if (s->lines && oy + s->lane_y < s->out_h && ox + s->lane_x + 3 < s->out_w) {
+        out += (uint32_t)oy * s->out_row + (uint32_t)ox * s->out_col;
+        all_channels(s, v[0], out, s->out_col, (uint32_t)s->lane_y * s->out_row + (uint32_t)s->lane_x * s->out_col);
+        return;
+    }
+#endif
+    for (j = 0; j < 8; j++) {
+        int y = oy + (j >> 2) * s->lane_y, x = ox + (j & 3) + (j >> 2) * s->lane_x;
+        if (y >= s->out_h || x >= s->out_w) continue;
+        at[count] = (uint8_t)j;
+        to[count++] = out + (uint32_t)y * s->out_row + (uint32_t)x * s->out_col;
+    }
+#if USE_SHORT
+    if (s->lines) {
+        /* Some positions lie outside: all codes are made elsewhere, those inside copied. */
+        uint8_t *made = (uint8_t *)accumulators;
+        all_channels(s, v[0], made, (uint32_t)channels, 4 * (uint32_t)channels);
+        for (j = 0; j < count; j++) memcpy(to[j], made + at[j] * channels, (size_t)channels);
+        return;
+    }
+#endif
+    for (i = 0; i < s->branches; i++) {
+        if (!sixteen(&b[i])) {
+            if (differ(s)) start(&b[i]);
+            accumulate(&b[i], s, oy, ox, acc[i]);
+        }
+#if USE_TERNARY || USE_DEPTHWISE_TERNARY
+        else if (!b[i].flush) {
+            empty(acc[i], v[i], b[i].total_lift, b[i].correction, channels, 1);
+        }
+#endif
+    }
+    (void)v;
+#if USE_FIXED
+    if (s->slope) {
+        fixed_tile(s, acc[0], acc[1], at, to, count);
+        return;
+    }
+#endif
+    if (count == 8 && s->branches == 1 && s->max == 255) whole_tile(s, acc[0], at, to);
+    else
+        for (c = 0; c < channels; c++) codes(s, c, acc[0] + 8 * c, acc[1] + 8 * c, at, to, count);
+}
+
+static void run_step(const step_t *s) {
+    const branch_t *b = s->branch;
+    int again = differ(s), rows = s->rows, next = 1 + s->lane_y, channels = b->out_c, oy, ox, i, r;
+    int emptied_rows = b[0].flush ? rows : 1;
+    (void)again;
     start(&b[0]);
     if (s->branches == 2 && b[1].in_c > b[0].in_c) start(&b[1]);
-    for (oy = 0; oy < s->out_h; oy += 1 + s->lane_y)
-        for (ox = 0; ox < s->out_w; ox += 4 + s->lane_x) {
-            uint8_t *to[8], at[8];
-            int count = 0;
-#if USE_SHORT
-            if (s->lines && oy + s->lane_y < s->out_h && ox + s->lane_x + 3 < s->out_w) {
-                uint32_t lane = (uint32_t)s->lane_y * s->out_row + (uint32_t)s->lane_x * s->out_col;
-                ternary_tile(b, s, (const uint8_t *)arena + b->input, oy, ox, NULL);
-                short_tile(s, sums, out + (uint32_t)oy * s->out_row + (uint32_t)ox * s->out_col, s->out_col, lane);
-                continue;
+    for (ox = 0; ox < s->out_w; ox += 4 + s->lane_x)
+        for (oy = 0; oy < s->out_h; oy += rows * next) {
+            int n = (s->out_h - oy + next - 1) / next;
+            if (n > rows) n = rows;
+#if USE_TERNARY || USE_DEPTHWISE_TERNARY
+            for (i = 0; i < s->branches; i++) {
+                if (!sixteen(&b[i])) continue;
+                if (again) start(&b[i]);
+                sum_up(&b[i], s, oy, ox, n, sums + 4 * i * rows * channels, accumulators + 8 * i * emptied_rows * channels);
             }
 #endif
-            if (again) start(&b[0]);
-            if (!s->lines) accumulate(&b[0], s, oy, ox, first);
-            if (again) start(&b[1]);
-            if (s->branches == 2) accumulate(&b[1], s, oy, ox, second);
-            for (j = 0; j < 8; j++) {
-                int y = oy + (j >> 2) * s->lane_y, x = ox + (j & 3) + (j >> 2) * s->lane_x;
-                if (y >= s->out_h || x >= s->out_w) continue;
-                at[count] = (uint8_t)j;
-                to[count++] = out + (uint32_t)y * s->out_row + (uint32_t)x * s->out_col;
-            }
-#if USE_SHORT
-            if (s->lines) {
-                /* Some positions lie outside: all codes are made elsewhere, those inside copied. */
-                uint8_t *made = (uint8_t *)accumulators;
-                ternary_tile(b, s, (const uint8_t *)arena + b->input, oy, ox, NULL);
-                short_tile(s, sums, made, (uint32_t)channels, 4 * (uint32_t)channels);
-                for (j = 0; j < count; j++) memcpy(to[j], made + at[j] * channels, (size_t)channels);
-                continue;
-            }
+            for (r = 0; r < n; r++) {
+                const uint32_t *v[2] = {NULL, NULL};
+                int32_t *acc[2];
+                for (i = 0; i < 2; i++) {
+                    acc[i] = accumulators + 8 * (i * emptied_rows + (b[i].flush ? r : 0)) * channels;
+#if USE_TERNARY || USE_DEPTHWISE_TERNARY
+                    v[i] = sums + 4 * (i * rows + r) * channels;
 #endif
-#if USE_FIXED
-            if (s->slope) {
-                fixed_tile(s, first, second, at, to, count);
-                continue;
+                }
+                finish(s, oy + r * next, ox, v, acc);
             }
-#endif
-            if (count == 8 && s->branches == 1 && s->max == 255) whole_tile(s, first, at, to);
-            else
-                for (c = 0; c < channels; c++) codes(s, c, first + 8 * c, second + 8 * c, at, to, count);
         }
 }
 

@@ -6,10 +6,12 @@ use super::CSizes;
 use super::data::{Scratch, array};
 use crate::DeployError;
 use crate::epilogue::{CodeGrid, IntegerEpilogue};
-use crate::export::tile::{self, Oriented, Tiling, Triples, short_lines};
+use crate::export::tile::{
+    self, DEPTHWISE_LIFT, Lines, Oriented, Tiling, Triples, depthwise_fits, short_lines,
+};
 use crate::image::fixed_sums;
 use crate::program::{Branch, Element, Epilogue, Linear, Program, Step, StepOp, Weights, Window};
-use crate::prove::{Short, interval};
+use crate::prove::interval;
 
 /// Collects the data section.
 pub(super) struct Writer<'a> {
@@ -41,28 +43,36 @@ impl<'a> Writer<'a> {
         match &step.op {
             StepOp::Compute { branches, epilogue, grid, output } => {
                 let tiling = Tiling::of(branches);
+                let rows = tile::rows(self.program, branches, tiling);
                 let float = matches!(epilogue, Epilogue::Float);
-                let mut fields = Vec::new();
-                for (b, branch) in branches.iter().enumerate() {
-                    fields.push(self.branch(&format!("s{i}_b{b}"), branch, tiling, float)?);
-                }
                 let o = Oriented::new(branches[0].linear.window(), tiling.orientation);
-                self.scratch.grow(Scratch {
-                    accumulators: 8 * branches.len() * o.window.out_c,
-                    ..Scratch::default()
-                });
+                let (mut fields, mut tiles) = (Vec::new(), 0);
+                for (b, branch) in branches.iter().enumerate() {
+                    let (text, emptied) =
+                        self.branch(&format!("s{i}_b{b}"), branch, (tiling, rows), float)?;
+                    fields.push(text);
+                    tiles += if emptied { rows } else { 1 };
+                    let sums = 4 * (b + 1) * rows * o.window.out_c;
+                    self.scratch.grow(Scratch { sums, ..Scratch::default() });
+                }
+                self.scratch.grow(Scratch { accumulators: 8 * tiles * o.window.out_c, ..Scratch::default() });
                 let tables = match epilogue {
                     Epilogue::Integer(channels) => {
-                        match short_lines(self.program, branches, channels, *grid)? {
-                            Some(lines) => self.short(&format!("s{i}"), &lines),
-                            None => self.integer(&format!("s{i}"), channels, &branches[0])?,
+                        let lines = short_lines(self.program, branches, channels, *grid)?;
+                        let mut tables = String::new();
+                        if let Some(lines) = &lines {
+                            tables += &self.short(&format!("s{i}"), lines);
                         }
+                        if lines.is_none_or(|lines| !lines.complete()) {
+                            tables += &self.integer(&format!("s{i}"), channels, &branches[0])?;
+                        }
+                        tables
                     }
                     Epilogue::Float => self.fixed(&format!("s{i}"), branches, *grid)?,
                 };
                 let _ = writeln!(
                     self.data,
-                    "static const step_t step_{i} = {{\n    .branch = {{{}}},\n    .branches = {}, .lane_y = {}, .lane_x = {}, \
+                    "static const step_t step_{i} = {{\n    .branch = {{{}}},\n    .branches = {}, .rows = {rows}, .lane_y = {}, .lane_x = {}, \
                      .max = {}, .grid = {},\n    .out_h = {}, .out_w = {}, .out_row = {}, .out_col = {}, .output = {},\n    {tables}}};\n",
                     fields.join(", "),
                     branches.len(),
@@ -96,8 +106,8 @@ impl<'a> Writer<'a> {
                 );
             }
             StepOp::Logits { branch } => {
-                let fields =
-                    self.branch(&format!("s{i}"), branch, Tiling::of(std::slice::from_ref(branch)), true)?;
+                let tiling = Tiling::of(std::slice::from_ref(branch));
+                let (fields, _) = self.branch(&format!("s{i}"), branch, (tiling, 1), true)?;
                 let _ = writeln!(self.data, "static const branch_t step_{i} = {fields};");
             }
         }
@@ -112,18 +122,20 @@ impl<'a> Writer<'a> {
         name.to_owned()
     }
 
-    /// The descriptor of a branch.
+    /// The descriptor of a branch, and whether its 16-bit sums are emptied on the way.
     fn branch(
         &mut self,
         name: &str,
         branch: &Branch,
-        tiling: Tiling,
+        (tiling, rows): (Tiling, usize),
         float: bool,
-    ) -> Result<String, DeployError> {
+    ) -> Result<(String, bool), DeployError> {
         let tensor = &self.program.tensors[branch.input];
         let o = Oriented::new(branch.linear.window(), tiling.orientation);
         let w = o.window;
-        let mut more = String::new();
+        let (mut more, mut emptied) = (String::new(), false);
+        // Input rows under as many rows of tiles.
+        let count = (rows - 1) * w.stride_h * (1 + tiling.lane_y) + w.kernel_h;
         let kind = match &branch.linear {
             Linear::Codes { .. } => "CODES",
             linear @ Linear::Conv2d { weights, .. } if tile::is_dense(linear) => match weights {
@@ -137,15 +149,14 @@ impl<'a> Writer<'a> {
                     "DENSE_INT8"
                 }
             },
-            Linear::Conv2d { weights: Weights::Trits(trits), .. } => {
-                let triples = Triples::new(&o, trits, tensor).ok_or_else(|| DeployError::Unsupported {
-                    layer: branch.name.clone(),
-                    reason: format!(
-                        "a ternary kernel of {} columns is too wide for the C export",
-                        w.kernel_w
-                    ),
-                })?;
-                self.triples(&mut more, name, &triples, &w);
+            Linear::Conv2d { weights: Weights::Trits(_), .. } => {
+                let triples =
+                    Triples::of(branch, tiling, tensor).ok_or_else(|| DeployError::Unsupported {
+                        layer: branch.name.clone(),
+                        reason: "a ternary convolution of more than 8-bit codes".into(),
+                    })?;
+                emptied = triples.flush > 0;
+                self.triples(&mut more, name, &triples, (&w, count));
                 "TERNARY"
             }
             Linear::Conv2d { weights: Weights::Int8(codes), .. } => {
@@ -161,23 +172,35 @@ impl<'a> Writer<'a> {
                 self.scratch.int8 = true;
                 "INT8"
             }
+            Linear::Depthwise { weights, .. } if depthwise_fits(branch, tensor) => {
+                let codes = weights.codes();
+                let rows: Vec<i8> = (0..w.out_c)
+                    .flat_map(|c| taps(&w).map(move |(ky, kx)| codes[o.tap(ky, kx) * w.out_c + c]))
+                    .collect();
+                let packed = kernels::ternary::storage::pack2(&rows)
+                    .map_err(|source| DeployError::Kernel { layer: branch.name.clone(), source })?;
+                self.weights(&mut more, name, "uint8_t", &packed);
+                let _ = write!(more, ".total_lift = {DEPTHWISE_LIFT}, ");
+                let all = count * (3 * w.stride_w + w.kernel_w);
+                self.scratch.grow(Scratch {
+                    pixels: 2 * all,
+                    pad: w.in_c,
+                    patch: if w.in_c.is_multiple_of(4) { 4 * all } else { all },
+                    unpacked: rows.len(),
+                    depthwise_ternary: true,
+                    ..Scratch::default()
+                });
+                "DEPTHWISE_TERNARY"
+            }
             Linear::Depthwise { weights, .. } => {
                 let codes = weights.codes();
                 let rows: Vec<i8> = taps(&w)
                     .flat_map(|(ky, kx)| codes[o.tap(ky, kx) * w.out_c..][..w.out_c].iter().copied())
                     .collect();
-                if matches!(weights, Weights::Trits(_)) {
-                    let packed = kernels::ternary::storage::pack2(&rows)
-                        .map_err(|source| DeployError::Kernel { layer: branch.name.clone(), source })?;
-                    self.weights(&mut more, name, "uint8_t", &packed);
-                    more += ".kernel = 1, ";
-                    self.scratch.grow(Scratch { unpacked: rows.len(), ..Scratch::default() });
-                } else {
-                    self.weights(&mut more, name, "int8_t", &rows);
-                }
+                self.weights(&mut more, name, "int8_t", &rows);
                 self.tile_scratch(&w);
-                self.scratch.depthwise = true;
-                "DEPTHWISE"
+                self.scratch.depthwise_int8 = true;
+                "DEPTHWISE_INT8"
             }
         };
         let correction = tile::correction(branch, tensor);
@@ -201,7 +224,7 @@ impl<'a> Writer<'a> {
                 let _ = write!(more, ".{field} = {table}, ");
             }
         }
-        Ok(format!(
+        let text = format!(
             "{{.kind = {kind}, .wide = {}, .zero_point = {}, .input = {}, .in_h = {}, .in_w = {}, .in_c = {}, .out_c = {},\n    \
              .in_row = {}, .in_col = {}, .kernel_h = {}, .kernel_w = {}, .stride_h = {}, .stride_w = {}, .pad_top = {}, \
              .pad_left = {},\n    {more}}}",
@@ -220,7 +243,8 @@ impl<'a> Writer<'a> {
             w.stride_w,
             w.pad_top,
             w.pad_left,
-        ))
+        );
+        Ok((text, emptied))
     }
 
     fn weights<T: std::fmt::Display>(&mut self, more: &mut String, name: &str, kind: &str, values: &[T]) {
@@ -228,58 +252,42 @@ impl<'a> Writer<'a> {
         let _ = write!(more, ".weights = {table}, ");
     }
 
-    fn triples(&mut self, more: &mut String, name: &str, t: &Triples, w: &Window) {
+    fn triples(&mut self, more: &mut String, name: &str, t: &Triples, (w, count): (&Window, usize)) {
         self.weights(more, name, "uint16_t", &t.weights);
-        let columns = self.table("uint8_t", &format!("{name}_columns"), &t.columns, false);
-        let kernel = match (w.kernel_w, w.stride_w) {
-            (3, 1) => "KERNEL_3",
-            (3, 2) => "KERNEL_3_STRIDE_2",
-            (1, _) => "KERNEL_1",
-            _ => {
-                let places = self.table("uint16_t", &format!("{name}_places"), &t.places, false);
-                let _ = write!(more, ".places = {places}, ");
-                "KERNEL_ANY"
-            }
-        };
         let _ = write!(
             more,
-            ".kernel = {kernel}, .columns = {columns}, .words = {}, .words_log2 = {}, .chunk = {}, .halfwords = {}, \
-             .chunks = {}, .flush = {}, ",
-            t.columns.len(),
-            t.words_log2,
-            t.chunk,
-            t.chunk * w.kernel_w / 3,
-            t.chunks,
+            ".by_rows = {}, .halfwords = {}, .flush = {}, .lift = {:#x}u, .total_lift = {}, ",
+            u8::from(t.by_rows),
+            t.halfwords,
             t.flush,
+            t.lift << 16 | t.lift,
+            t.total_lift()
         );
-        if kernel == "KERNEL_3" {
-            self.scratch.chunks[t.chunk] = true;
-        }
-        let words = t.columns.len();
-        self.scratch.grow(Scratch {
-            pixels: 2 * w.kernel_h * words,
-            pad: w.in_c,
-            patch: 3 * t.chunk * words.next_multiple_of(2),
-            table: (27 * t.chunk) << t.words_log2,
-            sums: 4 * w.out_c,
-            ..Scratch::default()
+        let all = count * if w.stride_w == 1 { 6 } else { 9 };
+        self.scratch.grow(if t.by_rows {
+            Scratch {
+                pixels: 2 * all,
+                patch: if w.in_c.is_multiple_of(4) { 4 * all } else { all },
+                table: 108 * count,
+                ..Scratch::default()
+            }
+        } else {
+            Scratch { pixels: 8 * w.kernel_h * w.kernel_w, patch: 144, table: 324, ..Scratch::default() }
         });
+        self.scratch.grow(Scratch { pad: w.in_c, ..Scratch::default() });
     }
 
     fn tile_scratch(&mut self, w: &Window) {
         self.scratch.grow(Scratch { pixels: 8 * w.kernel_h * w.kernel_w, pad: w.in_c, ..Scratch::default() });
     }
 
-    /// The tables of epilogues on 16-bit sums.
-    fn short(&mut self, name: &str, lines: &[Short]) -> String {
-        let pairs: Vec<String> = lines.iter().flat_map(|l| [l.multiplier, l.offset]).map(literal).collect();
-        let fractions: Vec<u8> = lines.iter().map(|l| l.shift).collect();
-        self.scratch.short = true;
-        format!(
-            ".lines = {}, .fraction = {}, ",
-            self.table("int32_t", &format!("{name}_lines"), &pairs, false),
-            self.table("uint8_t", &format!("{name}_fraction"), &fractions, false),
-        )
+    /// The table of epilogues on 16-bit sums.
+    fn short(&mut self, name: &str, lines: &Lines) -> String {
+        let pairs: Vec<String> = lines.pairs().flatten().map(literal).collect();
+        self.scratch.shifts[usize::from(lines.shift)][usize::from(lines.flip)] = true;
+        self.scratch.mixed |= !lines.complete();
+        let table = self.table("int32_t", &format!("{name}_lines"), &pairs, false);
+        format!(".lines = {table}, .fraction = {}, .flip = {}, ", lines.shift, u8::from(lines.flip))
     }
 
     /// The tables of fixed-point residual sums, if any channel has one.
