@@ -111,8 +111,11 @@ fn grow(penalised: bool) {
 /// Milliseconds of the integer program on `n` images of codes.
 fn inference(n: usize, activations: &str) -> Sampler {
     let parse = |text: &str| Some(text.parse().expect("a quantizer"));
-    let quantizers =
-        Quantizers { weights: parse("stochastic_ternary(alpha=auto)"), activations: parse(activations) };
+    let quantizers = Quantizers {
+        weights: parse("stochastic_ternary(alpha=auto)"),
+        activations: parse(activations),
+        biases: None,
+    };
     let model = model(&quantizers);
     let lowered = deploy::lower(&model.network, &model).expect("zoo networks lower");
     let engine = deploy::Engine::new(lowered.program).expect("an engine");

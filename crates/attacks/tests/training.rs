@@ -34,7 +34,7 @@ impl qnn::train::Samples for Spots {
 }
 
 fn model(twin: Twin) -> Model {
-    let Quantizers { weights, activations } = twin.quantizers();
+    let Quantizers { weights, activations, .. } = twin.quantizers();
     let net = Network::new("spots", [8, 8, 1], InputGrid::UNIT_IMAGE, 2)
         .conv("c1", 8, 3, 1, &weights)
         .bn_act("c1", &activations)

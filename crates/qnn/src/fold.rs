@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::QnnError;
-use crate::model::Model;
+use crate::model::{Model, Param, ParamKind};
 use crate::network::{INPUT, Layer, LayerOp, Network};
 
 impl Model {
@@ -40,7 +40,8 @@ impl Model {
                 Some(s) => old.layers[*folded.get(s).unwrap_or(s)].name.clone(),
             };
             let mut op = layer.op.clone();
-            if folded.values().any(|&before| before == i) {
+            let swallows = folded.values().any(|&before| before == i);
+            if swallows {
                 match &mut op {
                     LayerOp::Conv2d { bias, .. }
                     | LayerOp::DepthwiseConv2d { bias, .. }
@@ -49,12 +50,14 @@ impl Model {
                 }
             }
             let inputs = sources[i].iter().map(name).collect();
-            network.layers.push(Layer { name: layer.name.clone(), op, inputs });
+            // What is folded is the quantized bias; the sum of it and the normalisation's shift is on no grid.
+            let bias_quantizer = layer.bias_quantizer.clone().filter(|_| !swallows);
+            network.layers.push(Layer { name: layer.name.clone(), op, inputs, bias_quantizer });
         }
         let mut model = Self::new(network, 0)?;
         for param in &mut model.params {
             if let Some(kept) = self.param(&param.name) {
-                param.values.clone_from(&kept.values);
+                param.values = values_for(param, kept)?;
             }
         }
         for (&norm, &before) in &folded {
@@ -93,6 +96,16 @@ impl Model {
             }
         }
         Ok(())
+    }
+}
+
+/// A parameter's values in the folded model: a bias that loses its quantizer is what that made of it.
+fn values_for(param: &Param, kept: &Param) -> Result<Vec<f32>, QnnError> {
+    match (&kept.kind, &param.kind) {
+        (ParamKind::Bias(Some(q)), ParamKind::Bias(None)) => q
+            .inference_values(&kept.values, &kept.shape)
+            .map_err(|source| QnnError::Quantize { layer: kept.name.clone(), source }),
+        _ => Ok(kept.values.clone()),
     }
 }
 
@@ -179,5 +192,37 @@ mod tests {
             .classifier(&None);
         let model = Model::new(network, 1).unwrap();
         assert_eq!(model.fold_batch_norm().unwrap().params.len(), model.params.len());
+    }
+
+    /// What is folded is the bias that the layer adds, not the latent one.
+    #[test]
+    fn quantized_biases_are_folded_as_quantized() {
+        let q = Some("quantized_bits(4, 0)".parse().unwrap());
+        let mut network = Network::new("biased", [5, 5, 2], InputGrid::UNIT_IMAGE, 3)
+            .then("c1", crate::network::conv2d(4, [3, 3], [1, 1], true, &None))
+            .bn_act("c1", &None)
+            .classifier(&None);
+        network.quantize_biases(&q);
+        let mut model = Model::new(network, 3).unwrap();
+        for (i, param) in model.params.iter_mut().enumerate().filter(|(_, p)| !p.name.ends_with("kernel")) {
+            param.values.iter_mut().enumerate().for_each(|(k, v)| *v += 0.07 * ((3 * k + i) % 5) as f32);
+        }
+        let folded = model.fold_batch_norm().unwrap();
+        assert_eq!(folded.network.layer("c1").unwrap().bias_quantizer, None);
+        assert_eq!(folded.network.layer("logits").unwrap().bias_quantizer, q);
+        let x: Vec<f32> = (0..50).map(|i| (i * 37 % 256) as f32 / 255.0).collect();
+        let logits = |m: &Model| {
+            let mut out = [0.0; 3];
+            Predictor::new(m).unwrap().logits(&x, &mut out).unwrap();
+            out
+        };
+        let (whole, parts) = (logits(&folded), logits(&model));
+        assert!(whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() < 1e-5), "{whole:?} {parts:?}");
+        // The latent biases would not do.
+        let mut latent = model.clone();
+        latent.network.quantize_biases(&None);
+        let kinds = Model::new(latent.network.clone(), 0).unwrap().params;
+        latent.params.iter_mut().zip(kinds).for_each(|(p, k)| p.kind = k.kind);
+        assert!(logits(&latent).iter().zip(&parts).any(|(a, b)| (a - b).abs() > 1e-3));
     }
 }

@@ -77,7 +77,13 @@ impl Forward {
             };
             let biased = |graph: &mut Graph, y: NodeId| match index("bias") {
                 None => y,
-                Some(b) => layer::add_bias(graph, y, params[b]),
+                Some(b) => {
+                    let bias = match &node.bias_quantizer {
+                        Some(q) => layer::quantize(graph, q, b as u64, params[b]),
+                        None => params[b],
+                    };
+                    layer::add_bias(graph, y, bias)
+                }
             };
             let output = match &node.op {
                 LayerOp::Conv2d { stride, padding, .. } => {

@@ -12,8 +12,8 @@ use crate::network::{LayerOp, Network};
 pub enum ParamKind {
     /// Latent kernel, with its quantizer.
     Kernel(Option<Quantizer>),
-    /// Additive bias.
-    Bias,
+    /// Additive bias, with its quantizer.
+    Bias(Option<Quantizer>),
     /// Batch normalisation scale.
     Gamma,
     /// Batch normalisation shift.
@@ -131,7 +131,7 @@ fn layout(network: &Network) -> Result<Vec<Param>, QnnError> {
         for (suffix, dims) in &shape.params {
             let kind = match *suffix {
                 "kernel" => ParamKind::Kernel(kernel_quantizer(&layer.op).cloned()),
-                "bias" => ParamKind::Bias,
+                "bias" => ParamKind::Bias(layer.bias_quantizer.clone()),
                 "gamma" => ParamKind::Gamma,
                 "beta" => ParamKind::Beta,
                 "moving_mean" => ParamKind::MovingMean,

@@ -32,7 +32,7 @@ impl Samples for Bars {
 }
 
 fn model(twin: Twin) -> Model {
-    let Quantizers { weights, activations } = twin.quantizers();
+    let Quantizers { weights, activations, .. } = twin.quantizers();
     let net = Network::new("bars", [8, 8, 1], InputGrid::UNIT_IMAGE, 4)
         .conv("c1", 8, 3, 1, &weights)
         .bn_act("c1", &activations)

@@ -246,6 +246,18 @@ impl Quantizer {
         }
     }
 
+    /// What the inference phase makes of `x` of `shape`, in new memory.
+    ///
+    /// # Errors
+    /// As [`quantize`](Self::quantize).
+    pub fn inference_values<T: Real>(&self, x: &[T], shape: &[usize]) -> Result<Vec<T>, QuantizeError> {
+        let (mut values, mut scales) = (x.to_vec(), Vec::new());
+        let scratch = &mut Scratch::new();
+        let out = Quantized { values: &mut values, codes: Codes::Skip, scales: &mut scales, scratch };
+        self.quantize(x, shape, Phase::Inference, None, out)?;
+        Ok(values)
+    }
+
     /// Quantizes `x` of `shape` (NHWC activations, kernels `[kh, kw, cin, cout]`, dense `[in, out]`, biases `[n]`).
     ///
     /// A rank-1 tensor with an auto scale gets one scale per element, as in QKeras. After the first call with a shape nothing

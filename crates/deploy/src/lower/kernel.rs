@@ -42,6 +42,18 @@ pub(super) fn lower(
     }
     let step = input.tensor.scale;
     scales.iter_mut().for_each(|s| *s *= step);
-    let bias = context.parameter("bias")?.map(<[f32]>::to_vec);
-    Ok((Weights::new(codes), Affine { scale: scales, bias, norm: None }))
+    Ok((Weights::new(codes), Affine { scale: scales, bias: bias(context)?, norm: None }))
+}
+
+/// The layer's bias as the training graph adds it in the inference phase.
+fn bias(context: &Context<'_>) -> Result<Option<Vec<f32>>, DeployError> {
+    let quantize = |latent: &[f32]| match &context.layer.bias_quantizer {
+        Some(q) => q.inference_values(latent, &[latent.len()]),
+        None => Ok(latent.to_vec()),
+    };
+    context
+        .parameter("bias")?
+        .map(quantize)
+        .transpose()
+        .map_err(|source| DeployError::Quantize { layer: context.layer.name.clone(), source })
 }

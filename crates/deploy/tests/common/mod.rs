@@ -31,12 +31,17 @@ pub(crate) fn simulate(model: &Model, codes: &[u8]) -> Vec<Output> {
         let shape = shapes[i].output;
         let p = |suffix: &str| &model.param(&format!("{}/{suffix}", layer.name)).unwrap().values[..];
         let channels = shape[2];
+        let added_bias = layer.op.has_bias().then(|| match &layer.bias_quantizer {
+            Some(q) => q.inference_values(p("bias"), &[channels]).unwrap(),
+            None => p("bias").to_vec(),
+        });
+        let bias = added_bias.as_deref();
         let per_channel = |f: &dyn Fn(f32, usize) -> f32| -> Vec<f32> {
             x.real.iter().enumerate().map(|(i, &v)| f(v, i % channels)).collect()
         };
         let mut out = Output { shape, real: Vec::new(), codes: None };
         match &layer.op {
-            LayerOp::Conv2d { kernel, stride, padding, bias, quantizer, .. } => {
+            LayerOp::Conv2d { kernel, stride, padding, quantizer, .. } => {
                 let g = kernels::Conv2d::new(
                     image(x),
                     [kernel[0], kernel[1], x.shape[2], channels],
@@ -44,9 +49,9 @@ pub(crate) fn simulate(model: &Model, codes: &[u8]) -> Vec<Output> {
                     (*padding).into(),
                 );
                 let w = quantize(quantizer, p("kernel"), &shapes[i].params[0].1, channels);
-                out.real = convolve(x, &g.unwrap(), &w, bias.then(|| p("bias")), false);
+                out.real = convolve(x, &g.unwrap(), &w, bias, false);
             }
-            LayerOp::DepthwiseConv2d { kernel, stride, padding, bias, quantizer } => {
+            LayerOp::DepthwiseConv2d { kernel, stride, padding, quantizer, .. } => {
                 let g = kernels::Conv2d::depthwise(
                     image(x),
                     [kernel[0], kernel[1], channels, 1],
@@ -54,12 +59,11 @@ pub(crate) fn simulate(model: &Model, codes: &[u8]) -> Vec<Output> {
                     (*padding).into(),
                 );
                 let w = quantize(quantizer, p("kernel"), &shapes[i].params[0].1, channels);
-                out.real = convolve(x, &g.unwrap(), &w, bias.then(|| p("bias")), true);
+                out.real = convolve(x, &g.unwrap(), &w, bias, true);
             }
-            LayerOp::Dense { units, bias, quantizer } => {
+            LayerOp::Dense { units, quantizer, .. } => {
                 let n = x.real.len();
                 let w = quantize(quantizer, p("kernel"), &[n, *units], *units);
-                let bias = bias.then(|| p("bias"));
                 if x.codes.is_some() {
                     let flat = Output { shape: [1, 1, n], ..x.clone() };
                     let g = kernels::Conv2d::new(

@@ -301,6 +301,7 @@ epochs = 3
             ("seeds = [0, 1]", "seeds = [1, 1]", "seeds"),
             ("name = \"stq_image_s\"", "name = \"lenet\"", "network.name"),
             ("twin = \"stq\"", "twin = \"stq\"\nweights = \"ternery\"", "network.weights"),
+            ("twin = \"stq\"", "twin = \"stq\"\nbiases = \"quantized_bit(8)\"", "network.biases"),
             ("task = \"cifar10\"", "task = \"cifar10\"\nfolds = [1]", "dataset.folds"),
             ("lr = 0.002", "lr = -1.0", "schedule.lr"),
             ("role = \"paper-style\"", "role = \"strong\"\nheadline = \"3/255\"", "attacks[0].headline"),

@@ -138,6 +138,9 @@ pub struct NetworkPart {
     /// Activation quantizer in text form instead of the twin's; `"none"` for a plain ReLU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<String>,
+    /// Quantizer of all biases in text form, such as `quantized_bits(8, 0)`; they are float without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub biases: Option<String>,
     /// Quantizers of single layers in text form, such as `conv1 = "quantized_bits(8, 0, alpha=auto)"`, or `"none"`: of a
     /// layer's kernel, or of an activation such as `conv1_act`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -229,6 +232,7 @@ impl NetworkPart {
         Ok(Quantizers {
             weights: choose("network.weights", &self.weights, twin.weights)?,
             activations: choose("network.activations", &self.activations, twin.activations)?,
+            biases: choose("network.biases", &self.biases, twin.biases)?,
         })
     }
 

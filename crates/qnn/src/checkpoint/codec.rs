@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::QnnError;
 
-const VERSION: u32 = 1;
+/// Format of what is written. 2: layers have a quantizer for their bias.
+const VERSION: u32 = 2;
 const BINCODE_LEGACY: u32 = 1;
 const HEADER: usize = 8 + 4 + 4 + 8 + 32;
 /// Largest payload accepted: far above any tiny network with optimizer state, far below an allocation that hurts.
@@ -40,6 +41,29 @@ pub(crate) fn seal(magic: &[u8; 8], payload: &[u8]) -> Vec<u8> {
 
 /// Decodes and checks; every defect of the bytes is an error with its reason.
 pub(crate) fn decode<V: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Result<V, String> {
+    let (version, payload) = open(magic, bytes)?;
+    if version != VERSION {
+        return Err(format!("format version {version}, this program reads {VERSION}"));
+    }
+    value(payload)
+}
+
+/// As [`decode`], and what the version before wrote, as an `Old`.
+pub(crate) fn decode_with_old<V: DeserializeOwned, Old: DeserializeOwned + Into<V>>(
+    magic: &[u8; 8],
+    bytes: &[u8],
+) -> Result<V, String> {
+    match open(magic, bytes)? {
+        (VERSION, payload) => value(payload),
+        (old, payload) if old + 1 == VERSION => value::<Old>(payload).map(Into::into),
+        (other, _) => {
+            Err(format!("format version {other}, this program reads {} and {VERSION}", VERSION - 1))
+        }
+    }
+}
+
+/// The version and the payload, whose length and checksum are right.
+fn open<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<(u32, &'a [u8]), String> {
     if bytes.len() < HEADER {
         return Err(format!("{} bytes are too few for a header of {HEADER}", bytes.len()));
     }
@@ -48,9 +72,6 @@ pub(crate) fn decode<V: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Resu
         return Err(format!("not a {} file", String::from_utf8_lossy(magic).trim_end()));
     }
     let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    if word(8) != VERSION {
-        return Err(format!("format version {}, this program reads {VERSION}", word(8)));
-    }
     if word(12) != BINCODE_LEGACY {
         return Err(format!("unknown payload codec {}", word(12)));
     }
@@ -61,6 +82,10 @@ pub(crate) fn decode<V: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Resu
     if Sha256::digest(payload).as_slice() != &header[24..56] {
         return Err("checksum mismatch: the file is damaged".into());
     }
+    Ok((word(8), payload))
+}
+
+fn value<V: DeserializeOwned>(payload: &[u8]) -> Result<V, String> {
     let config = bincode::config::legacy().with_limit::<LIMIT>();
     let (value, used) =
         bincode::serde::decode_from_slice(payload, config).map_err(|e| format!("bad payload: {e}"))?;

@@ -1,6 +1,7 @@
 //! Model files and training checkpoints.
 
 mod codec;
+mod version1;
 
 use std::path::Path;
 
@@ -22,7 +23,7 @@ impl Model {
     /// Reads a model file's bytes; damaged or inconsistent ones are errors. `path` names them in messages.
     pub fn from_bytes(bytes: &[u8], path: &str) -> Result<Self, QnnError> {
         let file = |reason| QnnError::File { path: path.to_owned(), reason };
-        let model: Self = codec::decode(MODEL, bytes).map_err(file)?;
+        let model: Self = codec::decode_with_old::<_, version1::Model>(MODEL, bytes).map_err(file)?;
         model.validate().map_err(|e| file(e.to_string()))?;
         Ok(model)
     }
@@ -110,10 +111,13 @@ mod tests {
         }
 
         #[test]
-        fn random_payloads_with_valid_checksums_are_errors(payload in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn random_payloads_with_valid_checksums_are_errors(
+            version in 0u8..4,
+            payload in prop::collection::vec(any::<u8>(), 0..400),
+        ) {
             use sha2::{Digest, Sha256};
             let mut bytes = b"TERNION\n".to_vec();
-            bytes.extend([1, 0, 0, 0, 1, 0, 0, 0]);
+            bytes.extend([version, 0, 0, 0, 1, 0, 0, 0]);
             bytes.extend((payload.len() as u64).to_le_bytes());
             bytes.extend(Sha256::digest(&payload));
             bytes.extend(&payload);

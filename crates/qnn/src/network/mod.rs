@@ -135,6 +135,18 @@ pub enum LayerOp {
     },
 }
 
+impl LayerOp {
+    /// Whether a bias is added.
+    pub fn has_bias(&self) -> bool {
+        match self {
+            Self::Conv2d { bias, .. } | Self::DepthwiseConv2d { bias, .. } | Self::Dense { bias, .. } => {
+                *bias
+            }
+            _ => false,
+        }
+    }
+}
+
 /// One named layer and the layers it reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
@@ -145,6 +157,8 @@ pub struct Layer {
     /// Names of the layers it reads; empty means the previous layer (the input for the first one), `input` means the
     /// network's input.
     pub inputs: Vec<String>,
+    /// Quantizer of the bias, for layers that have one; `None` keeps it float. QKeras' `bias_quantizer`.
+    pub bias_quantizer: Option<Quantizer>,
 }
 
 /// A whole network; the last layer's output are the logits `[n, classes]`.
@@ -173,7 +187,7 @@ impl Network {
 
     /// Appends a layer that reads the previous one.
     pub fn then(mut self, name: &str, op: LayerOp) -> Self {
-        self.layers.push(Layer { name: name.into(), op, inputs: Vec::new() });
+        self.layers.push(Layer { name: name.into(), op, inputs: Vec::new(), bias_quantizer: None });
         self
     }
 
@@ -183,6 +197,7 @@ impl Network {
             name: name.into(),
             op,
             inputs: inputs.iter().map(|s| (*s).to_owned()).collect(),
+            bias_quantizer: None,
         });
         self
     }
@@ -220,6 +235,13 @@ impl Network {
             _ => return Err(wiring("has neither a kernel nor an activation to quantize")),
         }
         self.shapes().map(drop)
+    }
+
+    /// Gives every bias this quantizer.
+    pub fn quantize_biases(&mut self, q: &Option<Quantizer>) {
+        for layer in self.layers.iter_mut().filter(|l| l.op.has_bias()) {
+            layer.bias_quantizer.clone_from(q);
+        }
     }
 
     /// Appends batch normalisation (eps 1e-3, momentum 0.9) and an activation named `name_bn` and `name_act`.

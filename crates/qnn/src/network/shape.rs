@@ -40,6 +40,9 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
         if net.layers[..i].iter().any(|l| l.name == layer.name) {
             return Err(wiring("the name is used twice".into()));
         }
+        if layer.bias_quantizer.is_some() && !layer.op.has_bias() {
+            return Err(wiring("has a quantizer for a bias but no bias".into()));
+        }
         let sources = net.sources(i)?;
         let (input, flat) = match sources[0] {
             None => (net.input, false),

@@ -67,6 +67,8 @@ pub struct LayerSummary {
     pub weight_bits: u32,
     /// Kernel or activation quantizer.
     pub quantizer: Option<String>,
+    /// Quantizer of the bias.
+    pub bias_quantizer: Option<String>,
     /// Multiply-accumulates of one sample.
     pub macs: u64,
     /// What quantization does to its kernel, for a model.
@@ -154,6 +156,7 @@ impl Summary {
                 weights,
                 weight_bits,
                 quantizer: quantizer(&layer.op),
+                bias_quantizer: layer.bias_quantizer.as_ref().map(ToString::to_string),
                 macs: shape.macs,
                 statistics,
             });

@@ -58,8 +58,14 @@ fn row(layer: &LayerSummary) -> [String; 9] {
         or_dash(layer.parameters),
         or_dash(u64::from(layer.weight_bits)),
         or_dash(layer.macs),
-        layer.quantizer.clone().unwrap_or_else(|| "-".into()),
+        quantizers(layer),
     ]
+}
+
+/// The layer's quantizer, and that of its bias if there is one.
+fn quantizers(layer: &LayerSummary) -> String {
+    let own = layer.quantizer.as_deref().unwrap_or("-");
+    layer.bias_quantizer.as_ref().map_or(own.to_owned(), |bias| format!("{own}, bias {bias}"))
 }
 
 /// Writes rows in columns, the first row as the head; `right` are the columns of numbers.

@@ -148,7 +148,8 @@ impl OptimizerState {
     ) {
         let param = &mut model.params[index];
         let clip = match &param.kind {
-            ParamKind::Kernel(Some(q)) => q.weight_clip().map(|c| c as f32),
+            // As QKeras constrains kernels and biases alike.
+            ParamKind::Kernel(Some(q)) | ParamKind::Bias(Some(q)) => q.weight_clip().map(|c| c as f32),
             _ => None,
         };
         let decays = matches!(param.kind, ParamKind::Kernel(_));
@@ -211,5 +212,28 @@ impl Step<'_> {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{InputGrid, Network};
+
+    #[test]
+    fn quantized_biases_are_clipped_and_float_ones_are_not() {
+        let trained = |biases: Option<&str>| {
+            let mut network = Network::new("one", [1, 1, 2], InputGrid::UNIT_IMAGE, 2).classifier(&None);
+            network.quantize_biases(&biases.map(|q| q.parse().unwrap()));
+            let mut model = Model::new(network, 1).unwrap();
+            let bias = model.index_of("logits/bias").unwrap();
+            let sgd = Optimizer::Sgd { momentum: 0.0, nesterov: false, weight_decay: 0.0 };
+            let mut state = OptimizerState::new(&sgd, &model);
+            state.updates = 1;
+            state.update(&sgd, bias, &mut model, &[3.0, -0.5], 1.0, 1.0);
+            model.params[bias].values.clone()
+        };
+        assert_eq!(trained(Some("quantized_bits(8, 0)")), [-1.0, 0.5]);
+        assert_eq!(trained(None), [-3.0, 0.5]);
     }
 }

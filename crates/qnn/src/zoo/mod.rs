@@ -32,6 +32,9 @@ pub struct Quantizers {
     pub weights: Option<Quantizer>,
     /// Elementwise quantizer after every batch normalisation; `None` is plain ReLU.
     pub activations: Option<Quantizer>,
+    /// Quantizer of every bias; no twin has one.
+    #[serde(default)]
+    pub biases: Option<Quantizer>,
 }
 
 /// The precision variants ("twins") of one topology that the study compares.
@@ -61,7 +64,11 @@ impl Twin {
             Self::Float => return Quantizers::default(),
         };
         let parse = |s: &str| s.parse::<Quantizer>().expect("zoo quantizers are valid text");
-        Quantizers { weights: Some(parse(weights)), activations: Some(parse("quantized_relu(8, 2)")) }
+        Quantizers {
+            weights: Some(parse(weights)),
+            activations: Some(parse("quantized_relu(8, 2)")),
+            biases: None,
+        }
     }
 }
 
@@ -77,7 +84,7 @@ pub fn build(
     classes: usize,
     q: &Quantizers,
 ) -> Result<Network, QnnError> {
-    let net = match name {
+    let mut net = match name {
         "stq_image_s" => stq_image(Size::S, input, grid, classes, q),
         "stq_image_l" => stq_image(Size::L, input, grid, classes, q),
         "stq_audio_s" => stq_audio(Size::S, input, grid, classes, q),
@@ -88,6 +95,7 @@ pub fn build(
             return Err(QnnError::Config(format!("no network `{name}`; there are {}", NAMES.join(", "))));
         }
     };
+    net.quantize_biases(&q.biases);
     net.shapes()?;
     Ok(net)
 }

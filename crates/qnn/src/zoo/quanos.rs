@@ -16,7 +16,7 @@ pub fn quanos(
     bits: &[u32],
 ) -> Result<Network, QnnError> {
     let activations = Some("quantized_relu(8, 2)".parse().expect("valid text"));
-    let mut net = stq_image(size, input, grid, classes, &Quantizers { weights: None, activations });
+    let mut net = stq_image(size, input, grid, classes, &Quantizers { activations, ..Quantizers::default() });
     net.name = net.name.replace("stq_image", "quanos");
     let mut bits = bits.iter();
     let short = || QnnError::Config(format!("`{}` needs one bit width (2 to 8) per weight layer", "quanos"));
