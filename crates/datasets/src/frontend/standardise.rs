@@ -3,7 +3,7 @@ use std::io::Write;
 use std::path::Path;
 
 use atomic_write_file::AtomicWriteFile;
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use serde::{Deserialize, Serialize};
 
 use crate::{DataError, InputGrid};
@@ -45,25 +45,7 @@ impl Standardiser {
 
     /// Codes of one or more clips' features; returns how many values fell outside the grid and were clamped.
     pub fn encode(&self, features: &[f32], codes: &mut [u8]) -> usize {
-        // Compiled for every vector unit there may be, and run on the one there is.
-        Arch::new().dispatch(|| self.encode_inline(features, codes))
-    }
-
-    #[inline(always)]
-    fn encode_inline(&self, features: &[f32], codes: &mut [u8]) -> usize {
-        let grid = InputGrid::FEATURES;
-        let columns = self.mean.len();
-        // Half a code beyond the last one still rounds onto it.
-        let (low, high) = (grid.decode(0) - grid.scale / 2.0, grid.decode(255) + grid.scale / 2.0);
-        let mut clipped = 0;
-        for (row, out) in features.chunks_exact(columns).zip(codes.chunks_exact_mut(columns)) {
-            for (((&x, code), mean), std) in row.iter().zip(out).zip(&self.mean).zip(&self.std) {
-                let standard = (x - mean) / std;
-                clipped += usize::from(!(low..=high).contains(&standard));
-                *code = grid.encode(standard);
-            }
-        }
-        clipped
+        Arch::new().dispatch(Encode { standardiser: self, features, codes })
     }
 
     /// Feature values (the middle of each code's cell) of codes laid out as feature rows.
@@ -103,6 +85,34 @@ impl Standardiser {
         } else {
             Err(DataError::corrupt(path, 0, "means and standard deviations that cannot be"))
         }
+    }
+}
+
+/// [`Standardiser::encode`], compiled for every vector unit.
+struct Encode<'a> {
+    standardiser: &'a Standardiser,
+    features: &'a [f32],
+    codes: &'a mut [u8],
+}
+
+impl NullaryFnOnce for Encode<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn call(self) -> usize {
+        let (grid, columns) = (InputGrid::FEATURES, self.standardiser.mean.len());
+        // Half a code beyond the last one still rounds onto it.
+        let (low, high) = (grid.decode(0) - grid.scale / 2.0, grid.decode(255) + grid.scale / 2.0);
+        let mut clipped = 0;
+        for (row, out) in self.features.chunks_exact(columns).zip(self.codes.chunks_exact_mut(columns)) {
+            let statistics = self.standardiser.mean.iter().zip(&self.standardiser.std);
+            for ((&x, code), (mean, std)) in row.iter().zip(out).zip(statistics) {
+                let standard = (x - mean) / std;
+                clipped += usize::from(!(low..=high).contains(&standard));
+                *code = grid.encode(standard);
+            }
+        }
+        clipped
     }
 }
 
