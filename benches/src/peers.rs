@@ -59,6 +59,15 @@ pub fn milliseconds(call: impl FnMut() + 'static) -> Sampler {
     Box::new(move || 1e3 * seconds())
 }
 
+/// A sampler of milliseconds for a call long enough to be timed alone: a sample is one call, and no two need be alike.
+pub fn milliseconds_of_one(mut call: impl FnMut() + 'static) -> Sampler {
+    Box::new(move || {
+        let start = Instant::now();
+        call();
+        1e3 * start.elapsed().as_secs_f64()
+    })
+}
+
 /// Seconds of a call: enough turns for a sample, found at the first use.
 fn seconds(mut call: impl FnMut() + 'static) -> impl FnMut() -> f64 {
     let mut turns = 0_u32;

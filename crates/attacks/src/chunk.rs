@@ -72,6 +72,8 @@ pub(crate) struct Chunk<'a, 'm, T: Real> {
     pub(crate) grad: Vec<T>,
     /// Losses at `probe`.
     pub(crate) values: Vec<f64>,
+    /// Identifiers of the rows of a model call.
+    row_ids: Vec<u32>,
 }
 
 /// What every chunk of a run shares.
@@ -100,7 +102,7 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
         let (shape, d, k) = (classifier.input_shape(), classifier.input_len(), classifier.classes());
         let n = ids.len();
         let white = model.differentiable().is_some();
-        Self {
+        let mut chunk = Self {
             model,
             tick,
             shape,
@@ -130,6 +132,16 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
             logits: vec![T::ZERO; n * k],
             grad: if white { vec![T::ZERO; n * d] } else { Vec::new() },
             values: vec![0.0; n],
+            row_ids: Vec::new(),
+        };
+        chunk.forget();
+        chunk
+    }
+
+    /// Tells the model that an attack begins, or is over.
+    pub(crate) fn forget(&mut self) {
+        if let Some(model) = self.model.differentiable() {
+            model.rows_belong_to(None);
         }
     }
 
@@ -275,6 +287,9 @@ impl<'a, 'm, T: Real> Chunk<'a, 'm, T> {
                     *value += cotangent(z, aims[s], s, cot);
                 }
             };
+            self.row_ids.clear();
+            self.row_ids.extend(active.iter().map(|&s| self.ids[s]));
+            model.rows_belong_to(Some(&self.row_ids));
             let features = rows.start * d..rows.end * d;
             let (logits, grad) =
                 (&mut self.logits[rows.start * k..rows.end * k], &mut self.grad[features.clone()]);

@@ -3,6 +3,7 @@
 use kernels::Real;
 
 use crate::error::AttackError;
+use crate::l1;
 use crate::text::words;
 
 words! {
@@ -146,7 +147,8 @@ impl InputBox {
     }
 }
 
-/// Moves `point` into the ball of radius `eps` around `center`, then into the box (torchattacks' and foolbox's order).
+/// Moves `point` into the ball of radius `eps` around `center`, then into the box (torchattacks' and foolbox's order); in L1
+/// to the nearest point of both.
 pub(crate) fn project<T: Real>(norm: Norm, point: &mut [T], center: &[T], eps: f64, lo: &[T], hi: &[T]) {
     match norm {
         Norm::Linf => {
@@ -165,7 +167,7 @@ pub(crate) fn project<T: Real>(norm: Norm, point: &mut [T], center: &[T], eps: f
                 }
             }
         }
-        Norm::L1 => project_l1(point, center, eps),
+        Norm::L1 => return l1::project(point, center, eps, lo, hi),
     }
     clip(point, lo, hi);
 }
@@ -177,35 +179,11 @@ pub(crate) fn clip<T: Real>(point: &mut [T], lo: &[T], hi: &[T]) {
     }
 }
 
-/// Euclidean projection on the L1 ball by bisection on the soft threshold (Duchi et al. 2008 give the sorted form;
-/// bisection needs no buffer and 60 halvings are exact to rounding).
-fn project_l1<T: Real>(point: &mut [T], center: &[T], eps: f64) {
-    if Norm::L1.distance(point, center) <= eps {
-        return;
-    }
-    let excess = |point: &[T], t: f64| {
-        point.iter().zip(center).map(|(p, c)| ((p.to_f64() - c.to_f64()).abs() - t).max(0.0)).sum::<f64>()
-    };
-    let (mut lo, mut hi) = (0.0, Norm::Linf.distance(point, center));
-    for _ in 0..60 {
-        let mid = 0.5 * (lo + hi);
-        if excess(point, mid) > eps {
-            lo = mid;
-        } else {
-            hi = mid;
-        }
-    }
-    for (p, &c) in point.iter_mut().zip(center) {
-        let delta = p.to_f64() - c.to_f64();
-        *p = c + T::from_f64(delta.signum() * (delta.abs() - hi).max(0.0));
-    }
-}
-
 /// Adds to `point` the step of length `step` that increases a function of gradient `grad` most.
 ///
-/// L-infinity: the sign; L2: the gradient scaled to unit length; L1: all the budget shared by the largest `1 %` of the
-/// coordinates (Tramèr and Boneh 2019; the single largest one when `sparse` asks for the exact steepest direction).
-pub(crate) fn ascend<T: Real>(norm: Norm, point: &mut [T], grad: &[T], step: f64, sparse: bool) {
+/// L-infinity: the sign; L2: the gradient scaled to unit length; L1: all of it along the largest coordinate (coordinates
+/// that are equally large share it). Iterated steps in L1 are [`l1::ascend`].
+pub(crate) fn ascend<T: Real>(norm: Norm, point: &mut [T], grad: &[T], step: f64) {
     match norm {
         Norm::Linf => {
             let a = T::from_f64(step);
@@ -224,8 +202,7 @@ pub(crate) fn ascend<T: Real>(norm: Norm, point: &mut [T], grad: &[T], step: f64
             }
         }
         Norm::L1 => {
-            let count = if sparse { 1 } else { (grad.len() / 100).max(1) };
-            let threshold = kth_largest(grad, count);
+            let threshold = grad.iter().fold(T::ZERO, |m, &g| if abs(g) > m { abs(g) } else { m });
             if threshold > T::ZERO {
                 let chosen = grad.iter().filter(|&&g| abs(g) >= threshold).count();
                 let a = T::from_f64(step / chosen as f64);
@@ -237,25 +214,6 @@ pub(crate) fn ascend<T: Real>(norm: Norm, point: &mut [T], grad: &[T], step: f64
             }
         }
     }
-}
-
-/// The `k`-th largest magnitude, by bisection on its value (no buffer, no sort); exact for `k = 1`.
-fn kth_largest<T: Real>(v: &[T], k: usize) -> T {
-    let max = v.iter().fold(T::ZERO, |m, &v| if abs(v) > m { abs(v) } else { m });
-    if k <= 1 {
-        return max;
-    }
-    let (mut lo, mut hi) = (0.0, max.to_f64());
-    for _ in 0..40 {
-        let mid = 0.5 * (lo + hi);
-        if v.iter().filter(|&&v| abs(v).to_f64() >= mid).count() >= k {
-            lo = mid;
-        } else {
-            hi = mid;
-        }
-    }
-    let threshold = T::from_f64(lo);
-    if threshold > T::ZERO { threshold } else { max }
 }
 
 #[cfg(test)]
@@ -281,7 +239,7 @@ mod tests {
         let grad = [0.3f64, -2.0, 0.0, 1.0];
         for norm in [Norm::Linf, Norm::L2, Norm::L1] {
             let mut p = [0.0; 4];
-            ascend(norm, &mut p, &grad, 0.5, true);
+            ascend(norm, &mut p, &grad, 0.5);
             assert!((norm.length(&p) - 0.5).abs() < 1e-12);
             let gain: f64 = p.iter().zip(&grad).map(|(p, g)| p * g).sum();
             assert!((gain - 0.5 * norm.dual_length(&grad)).abs() < 1e-12);

@@ -12,6 +12,7 @@ mod chunk;
 pub mod conformance;
 pub mod error;
 pub mod geometry;
+mod l1;
 pub mod loss;
 pub mod model;
 mod network;

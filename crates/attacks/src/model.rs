@@ -30,6 +30,11 @@ pub trait Classifier<T: Real = f32> {
 
 /// A classifier that also gives gradients with respect to its input (for a quantized network, through its surrogates).
 pub trait Differentiable<T: Real = f32>: Classifier<T> {
+    /// Says whose points the rows of [`logits_vjp`](Self::logits_vjp) are from now on, by the identifiers of the samples;
+    /// `None` says that an attack begins or ends. Only a model that remembers something of a sample while it is attacked
+    /// needs to know ([`Rescaled::hessian_scaled`](crate::Rescaled::hessian_scaled)); a wrapper passes it on.
+    fn rows_belong_to(&mut self, _ids: Option<&[u32]>) {}
+
     /// Vector-Jacobian product: one forward pass, then `grad = d(sum_i cot_i . z_i)/dx`.
     ///
     /// `cotangent(logits, cot)` is called after the forward pass with all `n` rows of both and overwrites `cot`; a model

@@ -158,7 +158,7 @@ parameters! {
 parameters! {
     /// Square attack: random search with square windows, no gradients (Andriushchenko et al. 2020; auto-attack's parameters).
     Square = "square" {
-        /// Norm of the ball, `linf` or `l2`.
+        /// Norm of the ball.
         norm: Norm = Norm::Linf,
         /// Forward passes per sample and restart.
         queries: usize = 5000,
@@ -177,9 +177,10 @@ parameters! {
 }
 
 parameters! {
-    /// Auto-PGD (Croce and Hein 2020): momentum and step sizes that halve themselves.
+    /// Auto-PGD (Croce and Hein 2020): momentum and step sizes that halve themselves; in L1 sparse steps that become sparser
+    /// with the perturbation (Croce and Hein 2021).
     Apgd = "apgd" {
-        /// Norm of the ball, `linf` or `l2`.
+        /// Norm of the ball.
         norm: Norm = Norm::Linf,
         /// Steps (gradients) per restart.
         steps: usize = 100,
@@ -187,19 +188,21 @@ parameters! {
         restarts: usize = 1,
         /// Loss to increase.
         loss: Loss = Loss::CrossEntropy,
-        /// Share of steps of a window that must increase the loss.
+        /// Share of steps of a window that must increase the loss (not in L1).
         rho: f64 = 0.75,
         /// Where each run starts; random means on the surface of the ball.
         start: Start = Start::Random,
-        /// Compare the first loss with 0 instead of the start's, as auto-attack's code does.
+        /// Compare the first loss with 0 instead of the start's, as auto-attack's code does (not in L1).
         zero_reference: bool = false,
+        /// In L1, search within 3 eps, then 2 eps, then eps, for 30, 30 and 40 % of the steps (AutoAttack's L1 version).
+        shrink: bool = true,
     }
 }
 
 parameters! {
     /// Auto-PGD against one target class after the other, with the targeted DLR loss.
     ApgdTargeted = "apgd_t" {
-        /// Norm of the ball, `linf` or `l2`.
+        /// Norm of the ball.
         norm: Norm = Norm::Linf,
         /// Steps (gradients) per restart and target.
         steps: usize = 100,
@@ -209,12 +212,14 @@ parameters! {
         targets: usize = 9,
         /// Loss to increase.
         loss: Loss = Loss::Dlr,
-        /// Share of steps of a window that must increase the loss.
+        /// Share of steps of a window that must increase the loss (not in L1).
         rho: f64 = 0.75,
         /// Where each run starts; random means on the surface of the ball.
         start: Start = Start::Random,
-        /// Compare the first loss with 0 instead of the start's, as auto-attack's code does.
+        /// Compare the first loss with 0 instead of the start's, as auto-attack's code does (not in L1).
         zero_reference: bool = false,
+        /// In L1, search within 3 eps, then 2 eps, then eps, for 30, 30 and 40 % of the steps (AutoAttack's L1 version).
+        shrink: bool = true,
     }
 }
 
@@ -267,7 +272,7 @@ parameters! {
 parameters! {
     /// FAB's smallest perturbation (Croce and Hein 2020), auto-attack's parameters.
     Fab = "fab" {
-        /// Norm to be small, `linf` or `l2`.
+        /// Norm to be small.
         norm: Norm = Norm::Linf,
         /// Steps per restart and target.
         steps: usize = 100,
@@ -390,7 +395,7 @@ words! {
 parameters! {
     /// AutoAttack (Croce and Hein 2020): a sequence of attacks, each on the survivors of the ones before.
     AutoAttack = "autoattack" {
-        /// Norm of the ball, `linf` or `l2`.
+        /// Norm of the ball; in L1 the standard version has five restarts of APGD and five targets (Croce and Hein 2021).
         norm: Norm = Norm::Linf,
         /// Which sequence.
         version: Version = Version::Standard,

@@ -1,6 +1,8 @@
 //! Rescaled logits for saturated networks: temperatures, and the Jacobian (NJS) and Hessian-norm (HNS) scaling of Gupta and
 //! Ajanthan (AAAI 2022, arXiv 2003.13511), as their `attack-bnn` has them.
 
+use std::collections::HashMap;
+
 use kernels::Real;
 
 use crate::error::ModelError;
@@ -35,13 +37,16 @@ pub struct Rescaled<M, T = f32> {
     rule: Rule,
     scaled: Vec<T>,
     factors: Vec<T>,
-    jacobian: Vec<T>,
+    /// Whose points the rows are; empty where nobody said so.
+    rows: Vec<u32>,
+    /// Factors of Hessian-norm scaling of the attack under way, by sample.
+    curved: HashMap<u32, T>,
 }
 
 impl<M, T: Real> Rescaled<M, T> {
     fn by(model: M, factor: f64, rule: Rule) -> Self {
-        let (scaled, factors, jacobian) = (Vec::new(), Vec::new(), Vec::new());
-        Self { model, factor: T::from_f64(factor), rule, scaled, factors, jacobian }
+        let (scaled, factors, rows, curved) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
+        Self { model, factor: T::from_f64(factor), rule, scaled, factors, rows, curved }
     }
 
     /// Divides the logits by `temperature`.
@@ -94,8 +99,9 @@ impl<M, T: Real> Rescaled<M, T> {
         Ok(Self { rule: Rule::Jacobian, ..Self::temperature(model, mean)? })
     }
 
-    /// Hessian-norm scaling (HNS): every row gets the factor at which cross-entropy is most curved in the input. The
-    /// authors find it once, where the attack starts; here it is found anew at every gradient, which costs a Jacobian.
+    /// Hessian-norm scaling (HNS): every sample gets the factor at which cross-entropy is most curved in the input, found
+    /// by one Jacobian where an attack first asks for its gradient, as the authors do, and kept until the attack ends.
+    /// Asked outside an attack, every gradient costs a Jacobian.
     pub fn hessian_scaled(model: M) -> Self {
         Self::by(model, 1.0, Rule::Hessian)
     }
@@ -123,7 +129,44 @@ impl<T: Real, M: Classifier<T>> Classifier<T> for Rescaled<M, T> {
     }
 }
 
+impl<T: Real, M: Differentiable<T>> Rescaled<M, T> {
+    /// Sets the rows' factors by Hessian-norm scaling.
+    fn find_curved(&mut self, x: &[T], n: usize) -> Result<(), ModelError> {
+        let (d, k) = (self.model.input_len(), self.model.classes());
+        let known = self.rows.len() == n;
+        let new: Vec<usize> =
+            (0..n).filter(|&i| !known || !self.curved.contains_key(&self.rows[i])).collect();
+        let (mut logits, mut jacobian) = (vec![T::ZERO; new.len() * k], vec![T::ZERO; k * new.len() * d]);
+        if !new.is_empty() {
+            let points: Vec<T> = new.iter().flat_map(|&i| &x[i * d..(i + 1) * d]).copied().collect();
+            self.model.logits_jacobian(&points, &mut logits, &mut jacobian)?;
+        }
+        for (j, (&i, z)) in new.iter().zip(logits.chunks_exact(k)).enumerate() {
+            let factor = T::from_f64(most_curved(z, &gram(&jacobian, j, new.len(), k, d)));
+            self.factors[i] = factor;
+            if known {
+                self.curved.insert(self.rows[i], factor);
+            }
+        }
+        if known {
+            for (factor, id) in self.factors.iter_mut().zip(&self.rows) {
+                *factor = self.curved[id];
+            }
+        }
+        Ok(())
+    }
+}
+
 impl<T: Real, M: Differentiable<T>> Differentiable<T> for Rescaled<M, T> {
+    fn rows_belong_to(&mut self, ids: Option<&[u32]>) {
+        self.rows.clear();
+        match ids {
+            Some(ids) => self.rows.extend_from_slice(ids),
+            None => self.curved.clear(),
+        }
+        self.model.rows_belong_to(ids);
+    }
+
     fn logits_vjp(
         &mut self,
         x: &[T],
@@ -131,19 +174,15 @@ impl<T: Real, M: Differentiable<T>> Differentiable<T> for Rescaled<M, T> {
         logits: &mut [T],
         grad: &mut [T],
     ) -> Result<(), ModelError> {
-        let Self { model, factor, rule, scaled, factors, jacobian } = self;
-        let (factor, rule, d, k) = (*factor, *rule, model.input_len(), model.classes());
-        scaled.resize(logits.len(), T::ZERO);
-        factors.clear();
-        factors.resize(logits.len() / k.max(1), factor);
-        if let Rule::Hessian = rule {
-            jacobian.resize(k * x.len(), T::ZERO);
-            model.logits_jacobian(x, logits, jacobian)?;
-            let n = factors.len();
-            for (i, (row, z)) in factors.iter_mut().zip(logits.chunks_exact(k)).enumerate() {
-                *row = T::from_f64(most_curved(z, &gram(jacobian, i, n, k, d)));
-            }
+        let k = self.model.classes();
+        self.scaled.resize(logits.len(), T::ZERO);
+        self.factors.clear();
+        self.factors.resize(logits.len() / k.max(1), self.factor);
+        if let Rule::Hessian = self.rule {
+            self.find_curved(x, self.factors.len())?;
         }
+        let Self { model, factor, rule, scaled, factors, .. } = self;
+        let (factor, rule) = (*factor, *rule);
         let mut inner = |z: &[T], cot: &mut [T]| {
             let rows = scaled.chunks_exact_mut(k).zip(z.chunks_exact(k)).zip(&mut *factors);
             for ((scaled, z), row) in rows {
@@ -332,6 +371,27 @@ mod tests {
         // W^T (1, 2, 3, 4) times each row's whole factor.
         let factor = range / 80.0;
         close(&grad, &[8.0 / 5.0, 8.0 / 5.0, 9.0 / 5.0, 8.0 * factor, 8.0 * factor, 9.0 * factor]);
+    }
+
+    #[test]
+    fn an_attack_finds_the_factor_of_a_sample_once() {
+        let (mut model, x) = (Rescaled::hessian_scaled(linear()), [2.0, 0.5, 0.1, 0.2, 0.9, 0.0]);
+        let seen = |model: &mut Rescaled<_, f64>, x: &[f64]| ask(model, x)[1].clone();
+        let alone = seen(&mut model, &x);
+        model.rows_belong_to(None);
+        model.rows_belong_to(Some(&[7, 9]));
+        assert_eq!(seen(&mut model, &x), alone);
+        // Elsewhere, and with the survivors moved up: the factors of the start, not of the place.
+        let moved: Vec<f64> = x.iter().map(|x| 3.0 * x).collect();
+        model.rows_belong_to(Some(&[9]));
+        let later = seen(&mut model, &moved[3..]);
+        for (later, first) in later.iter().zip(&alone[4..]) {
+            assert!((later - 3.0 * first).abs() < 1e-9, "{later} {first}");
+        }
+        // The next attack starts afresh: at three times the logits the factor is a third.
+        model.rows_belong_to(None);
+        let afresh = seen(&mut model, &moved[3..]);
+        assert!(afresh.iter().zip(&alone[4..]).all(|(a, b)| (a - b).abs() < 1e-9), "{afresh:?}");
     }
 
     #[test]

@@ -232,6 +232,7 @@ pub fn run<T: Real>(
             let mut chunk = Chunk::new(&mut model, &mut tick, &setting, x, ids, goals, logits);
             chunk.starts = samples.starts.map(|starts| gather(starts, slots, d));
             attack.apply(&mut chunk)?;
+            chunk.forget();
             let result = Finished::of(chunk);
             result.write(&mut model, slots, norm, batch, &mut outcome)?;
         }

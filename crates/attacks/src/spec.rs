@@ -209,17 +209,14 @@ impl Attack {
                 .and(self.check("decay", a.decay, a.decay.is_finite() && a.decay >= 0.0, "at least 0")),
             Attack::Apgd(a) => positive("steps", a.steps)
                 .and(positive("restarts", a.restarts))
-                .and(self.check("rho", a.rho, (0.0..=1.0).contains(&a.rho), "in [0, 1]"))
-                .and(self.only(&[Norm::Linf, Norm::L2])),
+                .and(self.check("rho", a.rho, (0.0..=1.0).contains(&a.rho), "in [0, 1]")),
             Attack::ApgdTargeted(a) => positive("steps", a.steps)
                 .and(positive("restarts", a.restarts))
                 .and(positive("targets", a.targets))
-                .and(self.check("rho", a.rho, (0.0..=1.0).contains(&a.rho), "in [0, 1]"))
-                .and(self.only(&[Norm::Linf, Norm::L2])),
+                .and(self.check("rho", a.rho, (0.0..=1.0).contains(&a.rho), "in [0, 1]")),
             Attack::Square(a) => positive("queries", a.queries)
                 .and(positive("restarts", a.restarts))
-                .and(self.check("p_init", a.p_init, a.p_init > 0.0 && a.p_init <= 1.0, "in (0, 1]"))
-                .and(self.only(&[Norm::Linf, Norm::L2])),
+                .and(self.check("p_init", a.p_init, a.p_init > 0.0 && a.p_init <= 1.0, "in (0, 1]")),
             Attack::CarliniWagner(a) => positive("search_steps", a.search_steps)
                 .and(positive("steps", a.steps))
                 .and(finite("step", a.step))
@@ -252,7 +249,7 @@ impl Attack {
                 .and(finite("h", a.h))
                 .and(finite("initial_weight", a.initial_weight))
                 .and(self.check("confidence", a.confidence, a.confidence >= 0.0, "at least 0")),
-            Attack::AutoAttack(a) => positive("queries", a.queries).and(self.only(&[Norm::Linf, Norm::L2])),
+            Attack::AutoAttack(a) => positive("queries", a.queries),
         }
     }
 

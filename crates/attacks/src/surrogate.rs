@@ -36,6 +36,9 @@ impl<T: Real, M: Classifier<T>, S: Differentiable<T>> Classifier<T> for Bpda<M, 
 }
 
 impl<T: Real, M: Classifier<T>, S: Differentiable<T>> Differentiable<T> for Bpda<M, S, T> {
+    fn rows_belong_to(&mut self, ids: Option<&[u32]>) {
+        self.surrogate.rows_belong_to(ids);
+    }
     /// The loss is differentiated at the model's own logits, the network at the surrogate's.
     fn logits_vjp(
         &mut self,

@@ -233,7 +233,7 @@ impl Ascent<'_, '_> {
             let rows =
                 moved.chunks_exact_mut(d).zip(self.grad.chunks_exact(d)).zip(self.batch.x.chunks_exact(d));
             for ((row, grad), x) in rows {
-                ascend(Norm::Linf, row, grad, step * f64::from(eps), false);
+                ascend(Norm::Linf, row, grad, step * f64::from(eps));
                 project(Norm::Linf, row, x, f64::from(eps), &self.bounds.0, &self.bounds.1);
             }
         }

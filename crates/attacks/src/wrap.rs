@@ -60,6 +60,9 @@ impl<T: Real, M: Classifier<T>> Classifier<T> for Eot<M, T> {
 }
 
 impl<T: Real, M: Differentiable<T>> Differentiable<T> for Eot<M, T> {
+    fn rows_belong_to(&mut self, ids: Option<&[u32]>) {
+        self.model.rows_belong_to(ids);
+    }
     /// `cotangent` is called once per draw, so that each draw's loss is differentiated at its own logits.
     fn logits_vjp(
         &mut self,
@@ -100,6 +103,9 @@ impl<T: Real, M: Classifier<T> + ?Sized> Classifier<T> for &mut M {
 }
 
 impl<T: Real, M: Differentiable<T> + ?Sized> Differentiable<T> for &mut M {
+    fn rows_belong_to(&mut self, ids: Option<&[u32]>) {
+        (**self).rows_belong_to(ids);
+    }
     fn logits_vjp(
         &mut self,
         x: &[T],

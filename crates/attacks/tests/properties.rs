@@ -26,8 +26,14 @@ fn panel() -> Vec<Attack> {
         "apgd(steps=12)",
         "apgd(norm=l2, steps=12, loss=dlr, restarts=2)",
         "apgd_t(steps=6, targets=3)",
+        "apgd(norm=l1, steps=20)",
+        "apgd(norm=l1, steps=12, shrink=false, loss=dlr, restarts=2)",
+        "apgd(norm=l1, steps=9, start=clean)",
+        "apgd_t(norm=l1, steps=12, targets=3)",
         "square(queries=40)",
         "square(norm=l2, queries=40, rescale=true)",
+        "square(norm=l1, queries=40)",
+        "square(preset=auto-attack, norm=l1, queries=40)",
         "cw(search_steps=3, steps=20, step=0.1, initial_weight=0.1)",
         "deepfool",
         "deepfool(norm=linf, steps=10)",
@@ -46,6 +52,7 @@ fn panel() -> Vec<Attack> {
         "hopskipjump(preset=art-default, iterations=3)",
         "zoo(search_steps=2, steps=10, initial_weight=1)",
         "autoattack(queries=30)",
+        "autoattack(norm=l1, queries=30)",
     ]
     .iter()
     .map(|text| text.parse().unwrap())
@@ -79,7 +86,9 @@ fn ball_and_box_are_never_left_and_eps_zero_changes_nothing() {
                 let d = SHAPE.iter().product::<usize>();
                 let (adv, x) = (&adv[i * d..(i + 1) * d], &x[i * d..(i + 1) * d]);
                 assert_eq!(record.norm, a.norm().distance(adv, x));
-                assert!(record.norm <= f64::from(outcome.eps) * (1.0 + 1e-5) + 1e-6, "{a} leaves the ball");
+                // In L1 thousands of roundings add up: there the ball holds to the last bit.
+                let slack = if a.norm() == Norm::L1 { 0.0 } else { f64::from(outcome.eps) * 1e-5 + 1e-6 };
+                assert!(record.norm <= f64::from(outcome.eps) + slack, "{a} leaves the ball");
                 assert!(outcome.eps > 0.0 || adv == x, "{a} moves at eps = 0");
             }
             assert!(outcome.eps > 0.0 || outcome.robust_accuracy().value == 1.0);
@@ -246,7 +255,7 @@ fn text_forms_round_trip_and_errors_teach() {
         ("pgd(steps=0)", "at least 1"),
         ("pgd(steps=1, steps=2)", "twice"),
         ("pgd(norm=l3)", "linf, l2, l1"),
-        ("square(norm=l1)", "not defined for the l1"),
+        ("deepfool(norm=l1)", "not defined for the l1"),
         ("fgsm(", "missing"),
     ] {
         let error = text.parse::<Attack>().unwrap_err().to_string();

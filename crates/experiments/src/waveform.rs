@@ -63,6 +63,10 @@ impl<M: Classifier> Classifier for Waveform<M> {
 }
 
 impl<M: Differentiable> Differentiable for Waveform<M> {
+    fn rows_belong_to(&mut self, ids: Option<&[u32]>) {
+        self.model.rows_belong_to(ids);
+    }
+
     fn logits_vjp(
         &mut self,
         x: &[f32],

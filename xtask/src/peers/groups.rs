@@ -31,8 +31,8 @@ pub(super) const GROUPS: &[Group] = &[
             of("qkeras.txt", &["qkeras_train.py"])] },
     Group { name: "deploy", about: "inference of whole networks with 8-bit activations, batch 1", ours: "peers_deploy",
         peers: &[of("deploy.txt", &["litert_deploy.py"])] },
-    Group { name: "attacks", about: "PGD and Square on MLPerf Tiny's ResNet", ours: "peers_attacks",
-        peers: &[of("attacks.txt", &["torch_attacks.py"])] },
+    Group { name: "attacks", about: "PGD, Square and AutoAttack on MLPerf Tiny's ResNet", ours: "peers_attacks",
+        peers: &[of("attacks.txt", &["torch_attacks.py", "torch_autoattack.py"])] },
 ];
 
 #[cfg(test)]

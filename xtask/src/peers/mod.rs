@@ -42,7 +42,8 @@ Usage: cargo xtask peers [--only GROUP]… [--work TEXT]… [--threads N]… [--
 
 Times peers interleaved with ours in one run, and prints a Markdown table of medians. Ratios above 1 say that ours is faster.
 Python peers run in a virtual environment with pinned versions, made in the target directory; without Python or a package
-index they are left out, and the end of the output says so.
+index they are left out, and the end of the output says so. AutoAttack needs a trained network: TERNION_MODELS names the
+directory of MLPerf Tiny's ResNet (mlperf_tiny_resnet8.safetensors), TERNION_DATA that of CIFAR-10 in its binary version.
 
   --only GROUP  run only this group of works; may be repeated (see the list below)
   --work TEXT   run only works whose name contains TEXT; may be repeated

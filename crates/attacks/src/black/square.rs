@@ -11,6 +11,7 @@ use qtensor::stream::ChaCha8Rng;
 use crate::chunk::Chunk;
 use crate::error::AttackError;
 use crate::geometry::{Norm, clamp, clip};
+use crate::l1;
 use crate::random::{Draw, offset, random_sign, stream, uniform};
 use crate::spec::Square;
 
@@ -20,7 +21,7 @@ const REDRAWS: usize = 16;
 pub(crate) fn attack<T: Real>(square: &Square, c: &mut Chunk<'_, '_, T>) -> Result<(), AttackError> {
     let mut points = c.x.clone();
     let mut losses = vec![f64::NEG_INFINITY; c.len()];
-    let mut scratch = Scratch::new(c.shape, square.literal);
+    let mut scratch = Scratch::new(c.shape, c.norm, square.literal);
     for restart in 0..square.restarts {
         if !c.activate() {
             break;
@@ -31,7 +32,7 @@ pub(crate) fn attack<T: Real>(square: &Square, c: &mut Chunk<'_, '_, T>) -> Resu
                 break;
             }
             let share = square.p_init * schedule(query, square.queries, square.rescale);
-            scratch.prepare(c.norm, query, share);
+            scratch.prepare(query, share);
             for (j, &s) in c.active.iter().enumerate() {
                 let mut rng = stream(c.seed, Draw::Square, c.ids[s], ((restart as u64) << 32) | query as u64);
                 let (row, x, current) = (c.at(j), &c.x[c.at(s)], &points[c.at(s)]);
@@ -71,23 +72,25 @@ fn schedule(query: usize, queries: usize, rescale: bool) -> f64 {
 struct Scratch<T> {
     /// Whether auto-attack's two weaknesses are kept.
     literal: bool,
+    norm: Norm,
     height: usize,
     width: usize,
     channels: usize,
     /// Window height and width.
     window: [usize; 2],
-    /// Pattern of side `window[0]` and its transpose (L2).
+    /// Pattern of side `window[0]` and its transpose (L2 and L1).
     pattern: [Vec<f64>; 2],
     delta: Vec<f64>,
     signs: Vec<T>,
-    /// Per-channel sums of squares over the first window and over both.
+    /// Per-channel sums of squares (in L1 of magnitudes) over the first window and over both.
     budget: Vec<[f64; 2]>,
 }
 
 impl<T: Real> Scratch<T> {
-    fn new([height, width, channels]: [usize; 3], literal: bool) -> Self {
+    fn new([height, width, channels]: [usize; 3], norm: Norm, literal: bool) -> Self {
         Self {
             literal,
+            norm,
             height,
             width,
             channels,
@@ -99,11 +102,11 @@ impl<T: Real> Scratch<T> {
         }
     }
 
-    /// Sets the window (and in L2 the pattern) for an iteration.
-    fn prepare(&mut self, norm: Norm, query: usize, share: f64) {
+    /// Sets the window (and in L2 and L1 the pattern) for an iteration.
+    fn prepare(&mut self, query: usize, share: f64) {
         let (h, w) = (self.height, self.width);
         let side = (share * (h * w) as f64).sqrt().round_ties_even() as usize;
-        let window = match norm {
+        let window = match self.norm {
             // A square where it fits; on narrow inputs a rectangle of the same area.
             Norm::Linf => {
                 let side = side.max(1);
@@ -116,8 +119,8 @@ impl<T: Real> Scratch<T> {
                 [if side % 2 == 0 && side + 1 > h.min(w) { side - 1 } else { side | 1 }.max(1); 2]
             }
         };
-        if window != self.window && norm != Norm::Linf {
-            self.pattern = pattern(window[0]);
+        if window != self.window && self.norm != Norm::Linf {
+            self.pattern = pattern(self.norm, window[0]);
         }
         self.window = window;
     }
@@ -179,7 +182,7 @@ impl<T: Real> Proposal<'_, T> {
         }
     }
 
-    /// First L2 point: a grid of patterns.
+    /// First L2 or L1 point: a grid of patterns.
     fn tiles(&self, rng: &mut ChaCha8Rng, g: &mut Scratch<T>, out: &mut [T]) {
         let side = g.window[0];
         let (rows, columns) = (g.height / side, g.width / side);
@@ -196,10 +199,11 @@ impl<T: Real> Proposal<'_, T> {
                 }
             }
         }
-        self.apply(&g.delta, out);
+        self.apply(g.norm, &g.delta, out);
     }
 
-    /// L2: moves the budget of a second window, and what the box left unused, into the first one.
+    /// L2 and L1: moves the budget of a second window, and what the box left unused, into the first one. In L1 the first
+    /// window gets that many times over, as often as there are channels, and the projection decides who keeps it.
     fn swap(&self, rng: &mut ChaCha8Rng, g: &mut Scratch<T>, out: &mut [T]) {
         for ((delta, p), x) in g.delta.iter_mut().zip(self.current).zip(self.x) {
             *delta = p.to_f64() - x.to_f64();
@@ -208,29 +212,33 @@ impl<T: Real> Proposal<'_, T> {
         let turned = usize::from(uniform(rng) > 0.5);
         g.draw_signs(rng);
         let area = g.window[0] * g.window[1];
-        let total: f64 = g.delta.iter().map(|v| v * v).sum();
+        let l1 = g.norm == Norm::L1;
+        let (size, root) =
+            (|v: f64| if l1 { v.abs() } else { v * v }, |v: f64| if l1 { v } else { v.sqrt() });
+        let times = if l1 { g.channels as f64 } else { 1.0 };
+        let total: f64 = g.delta.iter().map(|v| size(*v)).sum();
         g.budget.fill([0.0; 2]);
         for i in 0..area {
             let (p, q) = (g.pixel(first, i), g.pixel(second, i));
             let shared = g.inside(second, first, i);
             for ch in 0..g.channels {
-                let (a, b) = (g.delta[p + ch] * g.delta[p + ch], g.delta[q + ch] * g.delta[q + ch]);
+                let (a, b) = (size(g.delta[p + ch]), size(g.delta[q + ch]));
                 g.budget[ch][0] += a;
                 g.budget[ch][1] += if shared { a } else { a + b };
             }
         }
-        let unused = (self.eps * self.eps - total).max(0.0) / g.channels as f64;
+        let unused = (size(self.eps) - total).max(0.0) / g.channels as f64;
         // The new first window: the pattern plus the old direction, rescaled per channel.
         for ch in 0..g.channels {
             let [own, both] = g.budget[ch];
-            let (old, sign) = (1.0 / (1e-12 + own.sqrt()), g.signs[ch].to_f64());
+            let (old, sign) = (1.0 / (1e-12 + root(own)), g.signs[ch].to_f64());
             let mut length = 0.0;
             for i in 0..area {
                 let p = g.pixel(first, i) + ch;
                 let v = g.pattern[turned][i] * sign + g.delta[p] * old;
-                length += v * v;
+                length += size(v);
             }
-            g.budget[ch] = [old, (unused + both).sqrt() / (1e-12 + length.sqrt())];
+            g.budget[ch] = [old, times * root(unused + both) / (1e-12 + root(length))];
         }
         // The second window is emptied after the first one was read and before it is written: they may overlap.
         for i in 0..area {
@@ -247,15 +255,20 @@ impl<T: Real> Proposal<'_, T> {
                 g.delta[q..q + g.channels].fill(0.0);
             }
         }
-        self.apply(&g.delta, out);
+        self.apply(g.norm, &g.delta, out);
     }
 
-    /// `x + eps * delta / ||delta||_2`, clipped.
-    fn apply(&self, delta: &[f64], out: &mut [T]) {
-        let length = Norm::L2.length(delta);
+    /// `x + eps * delta / ||delta||_2`, clipped; in L1 the nearest point to `x + delta` in ball and box, where a `delta`
+    /// inside the ball is first stretched to its surface.
+    fn apply(&self, norm: Norm, delta: &[f64], out: &mut [T]) {
+        let length = norm.length(delta);
         let scale = if length > 0.0 { self.eps / length } else { 0.0 };
+        let scale = if norm == Norm::L1 { scale.max(1.0) } else { scale };
         for ((out, &x), delta) in out.iter_mut().zip(self.x).zip(delta) {
             *out = x + T::from_f64(delta * scale);
+        }
+        if norm == Norm::L1 {
+            return l1::project(out, self.x, self.eps, self.lo, self.hi);
         }
         clip(out, self.lo, self.hi);
     }
@@ -277,15 +290,15 @@ impl<T> Scratch<T> {
 }
 
 /// auto-attack's `eta(s)`: two half-rectangles of opposite sign built from concentric bumps, of unit length; and its transpose.
-fn pattern(side: usize) -> [Vec<f64>; 2] {
+fn pattern(norm: Norm, side: usize) -> [Vec<f64>; 2] {
     let mut p = vec![0.0; side * side];
     let half = side / 2;
-    bumps(&mut p[..half * side], half, side);
-    bumps(&mut p[half * side..], side - half, side);
+    bumps(norm, &mut p[..half * side], half, side);
+    bumps(norm, &mut p[half * side..], side - half, side);
     for v in &mut p[half * side..] {
         *v = -*v;
     }
-    let length = Norm::L2.length(&p);
+    let length = norm.length(&p);
     for v in &mut p {
         *v /= length;
     }
@@ -293,18 +306,19 @@ fn pattern(side: usize) -> [Vec<f64>; 2] {
     [p, turned]
 }
 
-/// Concentric rectangles weighted `1 / (k + 1)^2`, of unit length.
-fn bumps(out: &mut [f64], rows: usize, columns: usize) {
+/// Concentric rectangles weighted `1 / (k + 1)^2`, in L1 `1 / (k + 1)^4`, of unit length.
+fn bumps(norm: Norm, out: &mut [f64], rows: usize, columns: usize) {
     let (cr, cc) = (rows / 2 + 1, columns / 2 + 1);
     for k in 0..cr.max(cc) {
-        let weight = 1.0 / ((k + 1) * (k + 1)) as f64;
+        let square = ((k + 1) * (k + 1)) as f64;
+        let weight = 1.0 / if norm == Norm::L1 { square * square } else { square };
         for row in (cr - 1).saturating_sub(k)..(cr + k).min(rows) {
             for column in (cc - 1).saturating_sub(k)..(cc + k).min(columns) {
                 out[row * columns + column] += weight;
             }
         }
     }
-    let length = Norm::L2.length(out);
+    let length = norm.length(out);
     if length > 0.0 {
         out.iter_mut().for_each(|v| *v /= length);
     }
@@ -326,24 +340,27 @@ mod tests {
 
     #[test]
     fn windows_keep_their_area_on_narrow_inputs() {
-        let mut g = Scratch::<f32>::new([49, 10, 1], false);
-        g.prepare(Norm::Linf, 1, 0.8);
+        let mut g = Scratch::<f32>::new([49, 10, 1], Norm::Linf, false);
+        g.prepare(1, 0.8);
         assert_eq!(g.window, [40, 10]);
-        let mut g = Scratch::<f32>::new([490, 1, 1], false);
-        g.prepare(Norm::Linf, 1, 0.2);
+        let mut g = Scratch::<f32>::new([490, 1, 1], Norm::Linf, false);
+        g.prepare(1, 0.2);
         assert_eq!(g.window, [100, 1]);
-        let mut g = Scratch::<f32>::new([16, 16, 3], false);
-        g.prepare(Norm::Linf, 1, 0.8);
+        let mut g = Scratch::<f32>::new([16, 16, 3], Norm::Linf, false);
+        g.prepare(1, 0.8);
         assert_eq!(g.window, [14, 14]);
-        g.prepare(Norm::L2, 1, 0.8);
-        assert_eq!(g.window, [15, 15]);
+        for norm in [Norm::L2, Norm::L1] {
+            let mut g = Scratch::<f32>::new([16, 16, 3], norm, false);
+            g.prepare(1, 0.8);
+            assert_eq!(g.window, [15, 15]);
+        }
     }
 
     #[test]
     fn patterns_have_unit_length_and_balance() {
-        for side in 1..12 {
-            let [p, t] = pattern(side);
-            assert!((Norm::L2.length(&p) - 1.0).abs() < 1e-12);
+        for (norm, side) in (1..12).flat_map(|side| [(Norm::L2, side), (Norm::L1, side)]) {
+            let [p, t] = pattern(norm, side);
+            assert!((norm.length(&p) - 1.0).abs() < 1e-12);
             assert_eq!(p[0], t[0]);
             if side > 1 {
                 assert!(p[0] > 0.0 && p[side * side - 1] < 0.0, "{side}");

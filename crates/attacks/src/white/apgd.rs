@@ -2,7 +2,7 @@
 //!
 //! One difference is on by default: the first comparison of losses is with the start's loss. auto-attack reads a row of
 //! zeros there; `zero_reference` (preset `auto-attack`) restores it. Broken samples stop at once when the run allows,
-//! which changes no robust accuracy since samples are independent.
+//! which changes no robust accuracy since samples are independent. L1 has an algorithm of its own, in `apgd_l1`.
 
 use kernels::Real;
 
@@ -14,17 +14,19 @@ use crate::random::{Draw, on_sphere, stream};
 use crate::spec::{Apgd, ApgdTargeted, Start};
 
 /// What both variants share.
-struct Plan {
-    steps: usize,
-    loss: Loss,
+pub(super) struct Plan {
+    pub(super) steps: usize,
+    pub(super) loss: Loss,
     rho: f64,
-    start: Start,
+    pub(super) start: Start,
     zero_reference: bool,
+    /// In L1, larger radii first.
+    pub(super) shrink: bool,
 }
 
 pub(crate) fn attack<T: Real>(a: &Apgd, c: &mut Chunk<'_, '_, T>) -> Result<(), AttackError> {
-    let (steps, loss, rho) = (a.steps, a.loss, a.rho);
-    let plan = Plan { steps, loss, rho, start: a.start, zero_reference: a.zero_reference };
+    let Apgd { steps, loss, rho, start, zero_reference, shrink, .. } = *a;
+    let plan = Plan { steps, loss, rho, start, zero_reference, shrink };
     let mut state = State::new(c);
     for restart in 0..a.restarts {
         if !c.activate() {
@@ -37,8 +39,8 @@ pub(crate) fn attack<T: Real>(a: &Apgd, c: &mut Chunk<'_, '_, T>) -> Result<(), 
 
 /// One run per target class, in falling order of the clean logits; a sample is broken by any wrong class.
 pub(crate) fn targeted<T: Real>(a: &ApgdTargeted, c: &mut Chunk<'_, '_, T>) -> Result<(), AttackError> {
-    let (steps, loss, rho) = (a.steps, a.loss, a.rho);
-    let plan = Plan { steps, loss, rho, start: a.start, zero_reference: a.zero_reference };
+    let ApgdTargeted { steps, loss, rho, start, zero_reference, shrink, .. } = *a;
+    let plan = Plan { steps, loss, rho, start, zero_reference, shrink };
     let targets = a.targets.min(c.k - 1);
     let mut state = State::new(c);
     for run in 0..a.restarts * targets {
@@ -77,23 +79,27 @@ fn into_ball<T: Real>(point: &mut [T], x: &[T], eps: f64, lo: &[T], hi: &[T]) {
 }
 
 /// Per-sample memory of a run, indexed by slot.
-struct State<T> {
-    points: Vec<T>,
+pub(super) struct State<T> {
+    pub(super) points: Vec<T>,
     previous: Vec<T>,
-    grad: Vec<T>,
-    best: Vec<T>,
-    best_grad: Vec<T>,
-    samples: Vec<Sample>,
+    pub(super) grad: Vec<T>,
+    pub(super) best: Vec<T>,
+    pub(super) best_grad: Vec<T>,
+    pub(super) samples: Vec<Sample>,
+    pub(super) scratch: Vec<T>,
 }
 
 #[derive(Clone)]
-struct Sample {
-    step: f64,
+pub(super) struct Sample {
+    pub(super) step: f64,
     last_loss: f64,
     best_loss: f64,
     best_at_check: f64,
     increases: usize,
     reduced_at_check: bool,
+    /// In L1: features that a step moves, and in which the best point differed at the last check.
+    pub(super) moved: f64,
+    pub(super) differences: usize,
 }
 
 impl<T: Real> State<T> {
@@ -105,6 +111,8 @@ impl<T: Real> State<T> {
             best_at_check: 0.0,
             increases: 0,
             reduced_at_check: true,
+            moved: 0.0,
+            differences: 0,
         };
         let zeros = || vec![T::ZERO; c.x.len()];
         Self {
@@ -114,6 +122,7 @@ impl<T: Real> State<T> {
             best: zeros(),
             best_grad: zeros(),
             samples: vec![sample; c.len()],
+            scratch: Vec::new(),
         }
     }
 
@@ -125,6 +134,9 @@ impl<T: Real> State<T> {
         index: usize,
         (done, of): (usize, usize),
     ) -> Result<(), AttackError> {
+        if c.norm == Norm::L1 {
+            return self.run_l1(plan, c, index, (done, of));
+        }
         self.start(plan, c, index)?;
         let n = plan.steps;
         let share = |percent: usize| n * percent / 100;
@@ -172,10 +184,22 @@ impl<T: Real> State<T> {
             }
             clip(point, c.lo, c.hi);
         }
+        self.begin(plan, c, true)
+    }
+
+    /// Takes the points where they are as the first of a run, and as examples if they may be.
+    pub(super) fn begin(
+        &mut self,
+        plan: &Plan,
+        c: &mut Chunk<'_, '_, T>,
+        offer: bool,
+    ) -> Result<(), AttackError> {
         c.gather(&self.points);
         c.gradient(plan.loss)?;
         for j in 0..c.active.len() {
-            c.offer(j);
+            if offer {
+                c.offer(j);
+            }
             let (s, at, row, value) = (c.active[j], c.at(c.active[j]), c.at(j), c.values[j]);
             self.previous[at.clone()].copy_from_slice(&self.points[at.clone()]);
             self.best[at.clone()].copy_from_slice(&self.points[at.clone()]);
@@ -189,6 +213,8 @@ impl<T: Real> State<T> {
                 increases: 0,
                 // The rule "no better since the last check" must not fire at the first check.
                 reduced_at_check: true,
+                moved: 0.0,
+                differences: 0,
             };
         }
         c.retain_survivors();
@@ -229,7 +255,7 @@ impl<T: Real> State<T> {
     }
 
     /// Takes note of the loss and gradient just computed for row `j`.
-    fn record(&mut self, c: &Chunk<'_, '_, T>, j: usize) {
+    pub(super) fn record(&mut self, c: &Chunk<'_, '_, T>, j: usize) {
         let (s, value) = (c.active[j], c.values[j]);
         let (at, row) = (c.at(s), c.at(j));
         self.grad[at.clone()].copy_from_slice(&c.grad[row]);

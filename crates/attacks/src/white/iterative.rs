@@ -5,9 +5,14 @@ use kernels::Real;
 use crate::chunk::Chunk;
 use crate::error::AttackError;
 use crate::geometry::{Norm, ascend, project};
+use crate::l1;
 use crate::loss::Loss;
 use crate::random::{Draw, in_ball, on_sphere, stream, uniform};
 use crate::spec::{Bim, Fgsm, Keep, Mim, Pgd, Start, Step};
+
+/// In L1 a step moves one part in this many of the features, those of largest gradient that the box lets move (the sparse
+/// descent of Tramèr and Boneh 2019).
+const L1_PART: usize = 100;
 
 /// One member of the family.
 pub(crate) struct Plan {
@@ -20,27 +25,27 @@ pub(crate) struct Plan {
     /// Weight of the accumulated gradient, for MIM.
     decay: Option<f64>,
     /// In L1, whether a step moves only the single largest coordinate (FGSM's exact steepest direction).
-    sparse: bool,
+    single: bool,
 }
 
 impl From<&Fgsm> for Plan {
     fn from(a: &Fgsm) -> Self {
         let (step, start, keep) = (Step::Relative(1.0), Start::Clean, Keep::Last);
-        Self { steps: 1, restarts: 1, step, start, keep, loss: a.loss, decay: None, sparse: true }
+        Self { steps: 1, restarts: 1, step, start, keep, loss: a.loss, decay: None, single: true }
     }
 }
 
 impl From<&Bim> for Plan {
     fn from(a: &Bim) -> Self {
         let (steps, step, keep, loss) = (a.steps, a.step, a.keep, a.loss);
-        Self { steps, restarts: 1, step, start: Start::Clean, keep, loss, decay: None, sparse: false }
+        Self { steps, restarts: 1, step, start: Start::Clean, keep, loss, decay: None, single: false }
     }
 }
 
 impl From<&Pgd> for Plan {
     fn from(a: &Pgd) -> Self {
         let (steps, restarts, step, start, keep) = (a.steps, a.restarts, a.step, a.start, a.keep);
-        Self { steps, restarts, step, start, keep, loss: a.loss, decay: None, sparse: false }
+        Self { steps, restarts, step, start, keep, loss: a.loss, decay: None, single: false }
     }
 }
 
@@ -55,7 +60,7 @@ impl From<&Mim> for Plan {
             keep,
             loss,
             decay: Some(a.decay),
-            sparse: false,
+            single: false,
         }
     }
 }
@@ -66,6 +71,7 @@ pub(crate) fn attack<T: Real>(plan: &Plan, c: &mut Chunk<'_, '_, T>) -> Result<(
     // The last iterate is the answer of the libraries that keep it: nothing may stop before it.
     let best = plan.keep == Keep::Best;
     let length = plan.step.length(c.eps);
+    let mut scratch = Vec::new();
     for restart in 0..plan.restarts {
         if !c.activate() {
             break;
@@ -97,7 +103,12 @@ pub(crate) fn attack<T: Real>(plan: &Plan, c: &mut Chunk<'_, '_, T>) -> Result<(
                     direction = &momentum[at.clone()];
                 }
                 let point = &mut points[at.clone()];
-                ascend(c.norm, point, direction, length, plan.sparse);
+                if c.norm == Norm::L1 && !plan.single {
+                    let count = c.d / L1_PART;
+                    l1::ascend(point, direction, length, count, Some((c.lo, c.hi)), &mut scratch);
+                } else {
+                    ascend(c.norm, point, direction, length);
+                }
                 project(c.norm, point, &c.x[at], c.eps, c.lo, c.hi);
             }
             if best {
@@ -146,7 +157,7 @@ pub(crate) fn minimal<T: Real>(a: &Fgsm, c: &mut Chunk<'_, '_, T>) -> Result<(),
             let (row, at) = (c.at(j), c.at(s));
             let point = &mut c.probe[row];
             point.copy_from_slice(&c.x[at.clone()]);
-            ascend(c.norm, point, &grad[at.clone()], a.search * k as f64, true);
+            ascend(c.norm, point, &grad[at.clone()], a.search * k as f64);
             project(c.norm, point, &c.x[at], c.eps, c.lo, c.hi);
         }
         c.query(a.loss)?;
