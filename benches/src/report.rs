@@ -22,8 +22,9 @@ impl Report {
     /// The limit of a form of ternary weights, for codes of as many bits as it takes, on the path in force.
     pub fn limit(form: Form) -> Limit {
         match form {
-            Form::Panel8 | Form::Packed2 if path() == Path::Avx512 => Limit::Vnni,
-            Form::Panel8 | Form::Packed2 => Limit::Panel8,
+            // Winograd's products are fewer: it may do more than the limit of those it saves.
+            Form::Panel8 | Form::Packed2 | Form::Winograd if path() == Path::Avx512 => Limit::Vnni,
+            Form::Panel8 | Form::Packed2 | Form::Winograd => Limit::Panel8,
             Form::Signs => Limit::Count2,
             Form::Lut2 => Limit::Lut2,
             Form::Lut1 => Limit::Lut1,

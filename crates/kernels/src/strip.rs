@@ -64,10 +64,21 @@ pub(crate) fn strips<T: Send>(
     y: &mut [T],
     f: impl Fn(usize, Strip, &mut [T]) + Sync + Send,
 ) {
-    let line = g.out_w * g.out_c;
     let macs = (g.macs() as usize).checked_div(g.batch * g.out_h).unwrap_or(0);
     let block =
         parallel::rows_per_chunk(g.batch * g.out_h, macs, block_macs).max(MIN_PIXELS.div_ceil(g.out_w));
+    strips_of(g, block, least_macs, y, f);
+}
+
+/// As [`strips`], over blocks of `block` output rows.
+pub(crate) fn strips_of<T: Send>(
+    g: &Conv2dSizes,
+    block: usize,
+    least_macs: usize,
+    y: &mut [T],
+    f: impl Fn(usize, Strip, &mut [T]) + Sync + Send,
+) {
+    let line = g.out_w * g.out_c;
     let few = (g.macs() as usize) < least_macs;
     parallel::for_each_chunk_unless(few, y, block * line, |i, mut y| {
         let mut row = i * block;

@@ -87,7 +87,11 @@ fn integer_operations_and_packing_allocate_nothing_once_warm() {
         (g, Packed::conv2d(form, &g, &w[..g.kernel_len()]).expect("trits"))
     });
     let mut bytes = int8::Packed::conv2d(&g, &w).expect("bytes");
-    let flat = Form::ALL.map(|form| Packed::gemm(form, 27, 5, &w[..135]).expect("trits"));
+    let flat: Vec<Packed> = Form::ALL
+        .into_iter()
+        .filter(|&form| form != Form::Winograd)
+        .map(|form| Packed::gemm(form, 27, 5, &w[..135]).expect("trits"))
+        .collect();
     let mut y = vec![0; g.output_len()];
     let count = allocations(|| {
         for (g, trits) in &mut trits {

@@ -18,6 +18,8 @@ pub enum Form {
     Lut1,
     /// Two bits a trit, for codes of any size and single rows: a quarter of the memory traffic.
     Packed2,
+    /// 3x3 kernels with a stride of 1, codes of any size: Winograd's F(4x4, 3x3), a quarter of the products, of 16 bits.
+    Winograd,
 }
 
 /// Positions below which a look-up form has too few to fill its vectors.
@@ -29,7 +31,8 @@ const LARGE_WEIGHT: usize = 1 << 18;
 
 impl Form {
     /// Every form.
-    pub const ALL: [Form; 5] = [Self::Panel8, Self::Signs, Self::Lut2, Self::Lut1, Self::Packed2];
+    pub const ALL: [Form; 6] =
+        [Self::Panel8, Self::Signs, Self::Lut2, Self::Lut1, Self::Packed2, Self::Winograd];
 
     /// The form for codes of `bits` bits, `m` positions (rows, or pixels of an output image), `n` outputs and `k`
     /// codes per output, unless `TERNION_FORM` names another that can take them:
@@ -38,7 +41,8 @@ impl Form {
     /// 2. one position and at least 2^18 trits: [`Form::Packed2`], because fetching weights is what takes time;
     /// 3. without AVX-512, at least 24 positions, at least 4 outputs and codes per output, and a `k` whose sums fit 16
     ///    bits: [`Form::Lut1`] for 1 bit (`k` up to 32767), [`Form::Lut2`] for 2 bits (up to 10922);
-    /// 4. else [`Form::Panel8`].
+    /// 4. else [`Form::Panel8`], in place of which [`Packed::chosen`](super::Packed::chosen) takes [`Form::Winograd`] with
+    ///    AVX-512 for 3x3 kernels with a stride of 1, channels and outputs in multiples of 32 and images in whole tiles of 4x4.
     ///
     /// All forms give the same accumulators. What AVX-512 does, in multiply-accumulates a cycle of one Zen 5 core, on 3x3
     /// convolutions of 32, 64 and 128 channels to as many, requantised: [`Form::Panel8`] 109, 117 and 122; [`Form::Signs`]
@@ -55,6 +59,12 @@ impl Form {
     /// Whether counting bits is the fastest there is for codes of few bits: the path in force has an instruction for it.
     pub(super) fn counts_bits() -> bool {
         crate::dispatch::path() == Path::Avx512
+    }
+
+    /// Whether Winograd's transform pays for 3x3 kernels that suit it, `k` codes an output: the path in force multiplies 16-bit
+    /// numbers at half the rate of bytes, and no other form is asked for.
+    pub(super) fn transforms(k: usize) -> bool {
+        Self::counts_bits() && crate::dispatch::forced_form().is_none() && k <= Self::Winograd.largest_k()
     }
 
     fn rule(counts_bits: bool, bits: u32, m: usize, n: usize, k: usize) -> Self {
@@ -81,19 +91,21 @@ impl Form {
     /// Bits of the largest code.
     pub fn bits(self) -> u32 {
         match self {
-            Self::Panel8 | Self::Packed2 => 8,
+            Self::Panel8 | Self::Packed2 | Self::Winograd => 8,
             Self::Signs | Self::Lut2 => 2,
             Self::Lut1 => 1,
         }
     }
 
-    /// Most codes per output: accumulators of the largest code stay below 2^30, or 2^15 for the look-up forms.
+    /// Most codes per output: accumulators of the largest code stay below 2^30, or 2^15 for the look-up forms, or 576 times as
+    /// large below 2^31 for Winograd's.
     pub fn largest_k(self) -> usize {
         match self {
             Self::Panel8 | Self::Packed2 => (1 << 30) / 255,
             Self::Signs => (1 << 30) / 3,
             Self::Lut2 => i16::MAX as usize / 3,
             Self::Lut1 => i16::MAX as usize,
+            Self::Winograd => i32::MAX as usize / (255 * 576),
         }
     }
 }
@@ -106,6 +118,7 @@ impl fmt::Display for Form {
             Self::Lut2 => "lut2",
             Self::Lut1 => "lut1",
             Self::Packed2 => "packed2",
+            Self::Winograd => "winograd",
         })
     }
 }
@@ -117,7 +130,7 @@ pub struct UnknownForm;
 impl fmt::Display for UnknownForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "unknown form of ternary weights: expected `panel8`, `signs`, `lut2`, `lut1` or `packed2`",
+            "unknown form of ternary weights: expected `panel8`, `signs`, `lut2`, `lut1`, `packed2` or `winograd`",
         )
     }
 }

@@ -23,6 +23,7 @@ mod panel8;
 pub(crate) mod planes;
 pub(crate) mod signs;
 pub mod storage;
+pub(crate) mod winograd;
 
 pub use form::{Form, UnknownForm};
 use packed::Kind;
@@ -61,6 +62,7 @@ pub fn gemm<E: Epilogue>(
         Kind::Signs(signs) => return bit_planes::gemm(OP, kernel, a, signs, epilogue, c),
         Kind::Lut(lut) => lut.taps().height * lut.taps().width == 1,
         Kind::Packed2(_) => true,
+        Kind::Winograd(_) => false,
     };
     epilogue.check(n)?;
     let m = a.len() / k;
@@ -75,7 +77,7 @@ pub fn gemm<E: Epilogue>(
             look_up::gemm(kernel, a, lut, epilogue, c);
         }
         Kind::Packed2(packed) => packed.multiply(kernel, a, epilogue, c),
-        Kind::Panel8(_) | Kind::Signs(_) => {}
+        Kind::Panel8(_) | Kind::Signs(_) | Kind::Winograd(_) => {}
     }
     Ok(())
 }
@@ -101,6 +103,9 @@ pub fn conv2d<E: Epilogue>(
     if let Kind::Signs(signs) = &w.kind {
         return bit_planes::conv2d(OP, kernel, g, (x, pad), signs, epilogue, y);
     }
+    if let Kind::Winograd(w) = &w.kind {
+        return winograd::conv2d(OP, kernel, g, (x, pad), w, epilogue, y);
+    }
     if g.depthwise {
         return Err(KernelError::Geometry {
             op: OP,
@@ -114,7 +119,7 @@ pub fn conv2d<E: Epilogue>(
             (taps.height, taps.width, taps.channels, taps.n) == (g.kernel_h, g.kernel_w, g.in_c, g.out_c)
         }
         Kind::Packed2(_) => g.is_pointwise() && (w.k(), w.n()) == (g.in_c, g.out_c),
-        Kind::Panel8(_) | Kind::Signs(_) => true,
+        Kind::Panel8(_) | Kind::Signs(_) | Kind::Winograd(_) => true,
     };
     if !fits {
         return Err(KernelError::Pack { op: OP, expected: [g.patch(), g.out_c], actual: [w.k(), w.n()] });
@@ -128,7 +133,7 @@ pub fn conv2d<E: Epilogue>(
             look_up::conv2d(kernel, g, (x, pad), lut, epilogue, y);
         }
         Kind::Packed2(packed) => packed.multiply(kernel, x, epilogue, y),
-        Kind::Panel8(_) | Kind::Signs(_) => {}
+        Kind::Panel8(_) | Kind::Signs(_) | Kind::Winograd(_) => {}
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::lut::{self, Lut};
 use super::signs::Signs;
+use super::winograd::Winograd;
 use super::{Form, Packed2, Panel8};
 use crate::{Conv2d, KernelError};
 
@@ -35,19 +36,27 @@ pub(super) enum Kind {
     Signs(Signs),
     Lut(Lut),
     Packed2(Packed2),
+    Winograd(Winograd),
 }
 
 impl Packed {
     /// Packs a `[k, n]` matrix of trits.
     ///
     /// # Errors
-    /// A zero size, a `k` beyond [`Form::largest_k`], `trits` not `k n` long, or a value that is no trit.
+    /// A zero size, a `k` beyond [`Form::largest_k`], `trits` not `k n` long, a value that is no trit, or [`Form::Winograd`].
     pub fn gemm(form: Form, k: usize, n: usize, trits: &[i8]) -> Result<Self, KernelError> {
         let kind = match form {
             Form::Panel8 => Kind::Panel8(Panel8::gemm(k, n, trits)?),
             Form::Signs => Kind::Signs(Signs::new((1, 1, k), n, trits)?),
             Form::Lut2 | Form::Lut1 => Kind::Lut(Lut::new(form, 1, 1, (k, n), trits)?),
             Form::Packed2 => Kind::Packed2(Packed2::new(k, n, trits)?),
+            Form::Winograd => {
+                return Err(KernelError::Geometry {
+                    op: "Winograd",
+                    reason: "the form is for 3x3 kernels (k, n)",
+                    sizes: [k, n, 0, 0],
+                });
+            }
         };
         Ok(Self { form, kind })
     }
@@ -55,7 +64,8 @@ impl Packed {
     /// Packs the `[kh, kw, cin, cout]` kernel of a convolution.
     ///
     /// # Errors
-    /// As [`Packed::gemm`]; and [`Form::Packed2`] for a geometry that is not one position of a whole image.
+    /// As [`Packed::gemm`]; [`Form::Packed2`] for a geometry that is not one position of a whole image, and
+    /// [`Form::Winograd`] for one that is not 3x3 with a stride of 1.
     pub fn conv2d(form: Form, g: &Conv2d, trits: &[i8]) -> Result<Self, KernelError> {
         let kind = match form {
             Form::Panel8 => Kind::Panel8(Panel8::conv2d(g, trits)?),
@@ -64,6 +74,7 @@ impl Packed {
                 let (height, width, sizes) = lut::shape(g);
                 Kind::Lut(Lut::new(form, height, width, sizes, trits)?)
             }
+            Form::Winograd => Kind::Winograd(Winograd::new(g, trits)?),
             Form::Packed2 if g.is_pointwise() => Kind::Packed2(Packed2::new(g.in_c, g.out_c, trits)?),
             Form::Packed2 => {
                 return Err(KernelError::Geometry {
@@ -89,6 +100,8 @@ impl Packed {
         let bits = if g.in_c >= least { bits } else { 8 };
         let form = match Form::choose(bits, positions, g.out_c, g.patch()) {
             Form::Packed2 if !g.is_pointwise() => Form::Panel8,
+            Form::Winograd if !Winograd::takes(g) => Form::Panel8,
+            Form::Panel8 if Form::transforms(g.patch()) && Winograd::suits(g) => Form::Winograd,
             form => form,
         };
         Self::conv2d(form, g, trits)
@@ -104,6 +117,7 @@ impl Packed {
             Kind::Signs(w) => w.repack(trits),
             Kind::Lut(w) => w.repack(trits),
             Kind::Packed2(w) => w.repack(trits),
+            Kind::Winograd(w) => w.repack(trits),
         }
     }
 
@@ -119,6 +133,7 @@ impl Packed {
             Kind::Signs(w) => w.k(),
             Kind::Lut(w) => w.taps().k(),
             Kind::Packed2(w) => w.k(),
+            Kind::Winograd(w) => w.k(),
         }
     }
 
@@ -129,6 +144,7 @@ impl Packed {
             Kind::Signs(w) => w.n(),
             Kind::Lut(w) => w.taps().n,
             Kind::Packed2(w) => w.n(),
+            Kind::Winograd(w) => w.n(),
         }
     }
 
@@ -139,6 +155,7 @@ impl Packed {
             Kind::Signs(w) => w.bytes(),
             Kind::Lut(w) => w.bytes(),
             Kind::Packed2(w) => w.bytes(),
+            Kind::Winograd(w) => w.bytes(),
         }
     }
 }

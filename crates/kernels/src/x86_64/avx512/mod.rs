@@ -5,3 +5,4 @@ pub(crate) mod epilogues;
 pub(crate) mod packed2;
 pub(crate) mod panels;
 pub(crate) mod signs;
+pub(crate) mod winograd;
