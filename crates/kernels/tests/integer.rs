@@ -70,6 +70,24 @@ fn every_epilogue(n: usize, acc: &[i32], op: &dyn Op) -> Result<(), TestCaseErro
             prop_assert_eq!(i128::from(got), (line >> shifts[i % n]).clamp(0, 200));
         }
         every_real_epilogue(kernel, n, acc, op)?;
+
+        // Every other panel has a line in f32 for each of its channels.
+        let real = |i: usize| -> (f32, f32) { (scale[i] * 0.01, shift[i] * 200.0) };
+        let reals: Vec<_> = (0..n).map(|i| (i / 16 % 2 == 0 || i % 16 > 0).then(|| real(i))).collect();
+        let mixed = lines.clone().with_reals(&reals).expect("parameters");
+        prop_assert_eq!(mixed.real_panels(), (n.div_ceil(32), n.div_ceil(16)));
+        let mut got = vec![0; acc.len()];
+        op.requantize(kernel, &mixed, &mut got);
+        for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
+            let i = i % n;
+            let want = if i / 16 % 2 == 0 {
+                reference::integer::code((acc as f32).mul_add(real(i).0, real(i).1), 1.0, 200)
+            } else {
+                let line = i128::from(acc) * i128::from(falling[i]) + i128::from(offset[i]);
+                (line >> shifts[i]).clamp(0, 200) as u8
+            };
+            prop_assert_eq!(got, want);
+        }
     }
     Ok(())
 }
@@ -558,6 +576,18 @@ fn a_sum_is_for_one_output() {
     let grid = Grid { unit: 1.0, high: 255 };
     let sum = QuantizeSum::new(&affine, (&affine, Addend::Codes(&addend)), grid, made_for).expect("lengths");
     let _ = int8::gemm(Kernel::default(), &[1, 2], &w, &sum, &mut other[..4]);
+}
+
+#[test]
+fn lines_in_f32_stay_within_32_bits() {
+    let lines = || Requantize::lines(&[1, 1], &[0, 0], &[31, 31], 255).expect("parameters");
+    assert!(lines().with_reals(&[None]).is_err());
+    assert!(lines().with_reals(&[None, Some((1.5, 0.0))]).is_err());
+    assert!(lines().with_reals(&[None, Some((1.0, 6e8))]).is_err());
+    assert!(lines().with_reals(&[Some((f32::NAN, 0.0)), None]).is_err());
+    assert_eq!(lines().with_reals(&[Some((-1.0, -5e8)), None]).expect("parameters").real_panels(), (0, 1));
+    let zero = Requantize::new(&[0], &[1], &[31], 3, (0, 255)).expect("parameters");
+    assert!(zero.with_reals(&[Some((0.5, 0.0))]).is_err());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The host engine: the integer program on the SIMD kernels, batched, on all threads.
 
 mod epilogue;
+mod lines;
 mod step;
 
 use std::sync::{Mutex, PoisonError};

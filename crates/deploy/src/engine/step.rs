@@ -8,10 +8,10 @@ use kernels::int8;
 use kernels::ternary;
 use kernels::{Conv2d, KernelError, Padding, Pool2d, codes};
 
-use super::Workspace;
 use super::epilogue::{self as real, Residual};
+use super::{Workspace, lines};
 use crate::DeployError;
-use crate::epilogue::{Affine, IntegerEpilogue};
+use crate::epilogue::Affine;
 use crate::program::{Branch, Element, Epilogue, Linear, Program, Step, StepOp, Weights, Window};
 
 /// A step with packed weights.
@@ -65,7 +65,7 @@ impl Prepared {
         let failed = |source| DeployError::Kernel { layer: step.name.clone(), source };
         let epilogue = match (&branches[..], &step.op) {
             ([only], StepOp::Compute { grid, epilogue: Epilogue::Integer(channels), .. }) => {
-                match lines(channels, &only.offset, grid.max) {
+                match lines::requantize(channels, &only.offset, grid.max) {
                     Some(lines) => Finish::Lines(lines),
                     None => Finish::Real(real::quantize(only, *grid).map_err(failed)?),
                 }
@@ -256,23 +256,6 @@ impl Packed {
             }
         }
     }
-}
-
-/// A program's lines for the kernels, on accumulators with the zero point not yet subtracted: shifts brought up to what they
-/// take. `None` if a channel has no line or a slope of 1 or more.
-fn lines(channels: &[IntegerEpilogue], zero: &[i32], max: u8) -> Option<Requantize> {
-    let (mut multipliers, mut offsets, mut shifts) = (Vec::new(), Vec::new(), Vec::new());
-    for (channel, &zero) in channels.iter().zip(zero) {
-        let IntegerEpilogue::Multiplier { multiplier, offset, shift } = channel else {
-            return None;
-        };
-        let up = Requantize::SHIFTS.start().saturating_sub(*shift);
-        multipliers.push(i32::try_from(i64::from(*multiplier) << up).ok()?);
-        let offset = offset.checked_sub(i64::from(*multiplier).checked_mul(zero.into())?)?;
-        offsets.push(offset.checked_mul(1 << up)?);
-        shifts.push(shift + up);
-    }
-    Requantize::lines(&multipliers, &offsets, &shifts, max).ok()
 }
 
 /// The kernels' geometry of a window for `n` samples. Windows come from such geometries; SAME or valid is told apart by

@@ -168,7 +168,7 @@ impl Epilogue for Scale<'_> {
 ///
 /// It stands for `acc * multiplier / 2^shift`; [`Requantize::factor`] finds the pair for a real factor. [`Requantize::lines`]
 /// takes any intercept instead of a bias and half a unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Requantize {
     bias: Vec<i32>,
     multiplier: Vec<i32>,
@@ -182,6 +182,16 @@ pub struct Requantize {
     range: [i32; 2],
     /// The parameters of each panel of channels, as vectors want them; the last one is filled up with factors of zero.
     sixteens: Vec<Sixteen>,
+    /// Panels whose codes are computed in f32; empty if none are.
+    reals: Vec<Option<RealLines>>,
+}
+
+/// Lines of 16 channels in f32.
+#[derive(Debug, Clone, PartialEq)]
+#[repr(C, align(64))]
+pub(crate) struct RealLines {
+    pub(crate) slope: [f32; PANEL],
+    pub(crate) intercept: [f32; PANEL],
 }
 
 /// Parameters of 16 channels: 64-bit ones for the even channels, then for the odd ones.
@@ -293,7 +303,47 @@ impl Requantize {
             addend,
             zero_point,
             range,
+            reals: Vec::new(),
         }
+    }
+
+    /// Lines in f32 in place of [`Self::lines`], which are faster: `code = clamp(round(fma(f32(acc), slope, intercept)), 0, high)`,
+    /// rounded to nearest, ties to even, for all channels of each panel (16 channels from a multiple of 16, or what is left
+    /// of them) in which every channel has a slope and an intercept. It is for the caller to know that they give the same codes.
+    ///
+    /// # Errors
+    /// A channel more or less, a slope beyond ±1 or an intercept beyond ±2^29, or a zero point.
+    #[cfg(feature = "std")]
+    pub fn with_reals(mut self, reals: &[Option<(f32, f32)>]) -> Result<Self, KernelError> {
+        const OP: &str = "epilogue::Requantize";
+        length(OP, "reals", self.bias.len(), reals.len())?;
+        let good = |&(slope, intercept): &(f32, f32)| slope.abs() <= 1.0 && intercept.abs() <= (1 << 29) as f32;
+        let bad = reals.iter().position(|real| real.as_ref().is_some_and(|real| !good(real)));
+        if bad.is_some() || self.zero_point != 0 || self.range[0] != 0 {
+            let reason = "a slope is beyond 1, an intercept beyond 2^29 (channel), or there is a zero point";
+            return Err(KernelError::Geometry { op: OP, reason, sizes: [bad.unwrap_or(0), 0, 0, 0] });
+        }
+        let panel = |reals: &[Option<(f32, f32)>]| {
+            let mut lines = RealLines { slope: [0.0; PANEL], intercept: [0.0; PANEL] };
+            for (l, real) in reals.iter().enumerate() {
+                (lines.slope[l], lines.intercept[l]) = (*real)?;
+            }
+            Some(lines)
+        };
+        self.reals = reals.chunks(PANEL).map(panel).collect();
+        Ok(self)
+    }
+
+    /// Panels whose codes are computed in f32, and how many there are.
+    pub fn real_panels(&self) -> (usize, usize) {
+        (self.reals.iter().flatten().count(), self.sixteens.len())
+    }
+
+    /// Lines in f32 of the panel of channel `first`, with the largest code.
+    #[inline(always)]
+    pub(crate) fn real(&self, first: usize) -> Option<(&RealLines, u8)> {
+        let lines = self.reals.get(first / PANEL)?.as_ref()?;
+        Some((lines, self.range[1] as u8))
     }
 
     /// The multiplier (31 significant bits, rounded to nearest) and shift nearest to a real `factor` in [0, 1);
@@ -355,6 +405,15 @@ impl Epilogue for Requantize {
 
     #[inline(always)]
     fn store(&self, acc: &[i32; PANEL], first: usize, out: &mut [u8]) {
+        #[cfg(feature = "std")]
+        if let Some((lines, high)) = self.real(first) {
+            let grid = Grid { unit: 1.0, high };
+            for (l, out) in out.iter_mut().enumerate() {
+                let at = first % PANEL + l;
+                *out = grid.code((acc[l] as f32).mul_add(lines.slope[at], lines.intercept[at]));
+            }
+            return;
+        }
         if out.len() == PANEL {
             self.codes::<PANEL>(acc, first, out);
         } else {

@@ -90,7 +90,7 @@ impl Constants {
 
 impl Grid {
     #[inline(always)]
-    fn code(self, value: f32) -> u8 {
+    pub(super) fn code(self, value: f32) -> u8 {
         // Beyond 2^23 the spacing of f32 is 1, so the addition rounds to an integer, ties to even, in the lowest bits.
         const INTEGERS: f32 = (1 << 23) as f32;
         let value = value * self.unit;

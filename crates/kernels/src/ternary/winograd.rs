@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Form;
-use crate::dispatch::{Kernel, Path};
+use crate::dispatch::{Kernel, Path, two_paths};
 use crate::error::length;
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
@@ -88,24 +88,7 @@ impl Winograd {
         }
         let steps = Self::filled(channels) / 2;
         for (panel, points) in self.steps.chunks_exact_mut(POINTS * steps).enumerate() {
-            let first = panel * PANEL;
-            let count = PANEL.min(n - first);
-            for c in 0..channels {
-                let mut w = [[[0_i8; PANEL]; 3]; 3];
-                for (position, row) in w.as_flattened_mut().iter_mut().enumerate() {
-                    row[..count].copy_from_slice(&trits[(position * channels + c) * n + first..][..count]);
-                }
-                let columns = w.map(|[a, b, c]| kernel_points(&a, &b, &c));
-                for j in 0..SIDE {
-                    let points_of = kernel_points(&columns[0][j], &columns[1][j], &columns[2][j]);
-                    for (i, values) in points_of.iter().enumerate() {
-                        let step = &mut points[(i * SIDE + j) * steps + c / 2];
-                        for (l, &value) in values.iter().enumerate() {
-                            step.0[2 * l + c % 2] = value;
-                        }
-                    }
-                }
-            }
+            fill_panel(points, trits, (channels, n), panel * PANEL);
         }
         Ok(())
     }
@@ -130,18 +113,58 @@ impl Winograd {
     }
 }
 
+two_paths! {
+    /// Transforms the weights of a panel of outputs from `first`.
+    fn fill_panel(points: &mut [Step], trits: &[i8], sizes: (usize, usize), first: usize) {
+        let (channels, n) = sizes;
+        let (count, steps) = (PANEL.min(n - first), points.len() / POINTS);
+        // Both codes of a step at once, so that interleaving them is a byte shuffle.
+        for pair in 0..channels.div_ceil(2) {
+            let mut columns = [[[[0_i8; PANEL]; SIDE]; 3]; 2];
+            for (columns, c) in columns.iter_mut().zip(2 * pair..channels) {
+                for (i, column) in columns.iter_mut().enumerate() {
+                    let mut w = [[0_i8; PANEL]; 3];
+                    for (j, w) in w.iter_mut().enumerate() {
+                        let row = &trits[((3 * i + j) * channels + c) * n + first..][..count];
+                        match <&[i8; PANEL]>::try_from(row) {
+                            // A constant length, so that this is one move.
+                            Ok(row) => *w = *row,
+                            Err(_) => w[..count].copy_from_slice(row),
+                        }
+                    }
+                    *column = kernel_points(&w[0], &w[1], &w[2]);
+                }
+            }
+            for j in 0..SIDE {
+                let even = kernel_points(&columns[0][0][j], &columns[0][1][j], &columns[0][2][j]);
+                let odd = kernel_points(&columns[1][0][j], &columns[1][1][j], &columns[1][2][j]);
+                for i in 0..SIDE {
+                    let step = &mut points[(i * SIDE + j) * steps + pair];
+                    for l in 0..PANEL {
+                        step.0[2 * l] = even[i][l];
+                        step.0[2 * l + 1] = odd[i][l];
+                    }
+                }
+            }
+        }
+        let _ = FUSED; // integers
+    }
+}
+
 /// `G w` for 16 outputs, with rows (3, 0, 0), -(1, 1, 1), -(1, -1, 1), (1, 2, 4), (1, -2, 4) and (0, 0, 3).
 #[inline(always)]
 fn kernel_points(a: &[i8; PANEL], b: &[i8; PANEL], c: &[i8; PANEL]) -> [[i8; PANEL]; SIDE] {
-    let of = |f: fn(i8, i8, i8) -> i8| core::array::from_fn(|l| f(a[l], b[l], c[l]));
-    [
-        of(|a, _, _| 3 * a),
-        of(|a, b, c| -a - b - c),
-        of(|a, b, c| -a + b - c),
-        of(|a, b, c| a + 2 * b + 4 * c),
-        of(|a, b, c| a - 2 * b + 4 * c),
-        of(|_, _, c| 3 * c),
-    ]
+    let mut to = [[0; PANEL]; SIDE];
+    for l in 0..PANEL {
+        let (outer, far) = (a[l] + c[l], a[l] + 4 * c[l]);
+        to[0][l] = 3 * a[l];
+        to[1][l] = -outer - b[l];
+        to[2][l] = b[l] - outer;
+        to[3][l] = far + 2 * b[l];
+        to[4][l] = far - 2 * b[l];
+        to[5][l] = 3 * c[l];
+    }
+    to
 }
 
 /// `B' d`: rows (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0) and

@@ -91,6 +91,24 @@ pub(crate) unsafe fn requantize<const R: usize>(
     stride: usize,
 ) {
     let mask = mask(count);
+    if let Some((p, high)) = e.real(first) {
+        // SAFETY: `RealLines` are aligned to 64 bytes, and their arrays are whole vectors.
+        let (slope, intercept) =
+            unsafe { (_mm512_load_ps((&raw const p.slope).cast()), _mm512_load_ps((&raw const p.intercept).cast())) };
+        let high = _mm512_set1_epi8(high as i8);
+        for r in (0..R).step_by(4) {
+            let mut q = [_mm512_setzero_si512(); 4];
+            for i in 0..4.min(R - r) {
+                // Slopes of at most 1 and intercepts of at most 2^29 keep a value of an accumulator within 32 bits; packing
+                // brings it to a byte.
+                let value = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r + i]), slope, intercept);
+                q[i] = _mm512_cvtps_epi32(value);
+            }
+            // SAFETY: promised by the caller, for the rows from `r`.
+            unsafe { store_codes::<R>(_mm512_min_epu8(bytes(q), high), r, count, mask, out, stride) };
+        }
+        return;
+    }
     let (p, zero_point, [low, high]) = e.sixteen(first);
     let p = Vectors::load(p);
     let (low, high) =
