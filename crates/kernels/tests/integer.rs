@@ -474,14 +474,18 @@ mod winograd {
     fn accumulators_never_overflow() {
         let most = FORM.largest_k() / 9;
         let geometry = |ci| Conv2d::new([1, 6, 6, ci], [3, 3, ci, 1], [1, 1], Padding::Valid);
-        assert!(Packed::conv2d(FORM, &geometry(most + 1).expect("geometry"), &vec![0; 9 * (most + 1)]).is_err());
+        assert!(
+            Packed::conv2d(FORM, &geometry(most + 1).expect("geometry"), &vec![0; 9 * (most + 1)]).is_err()
+        );
         for ci in [1, 33, most] {
             let g = geometry(ci).expect("geometry");
             for seed in 0..if ci == most { 8 } else { 64 } {
                 // The same pattern in every channel, and its opposite in the weights' signs.
                 let (positions, signs) = (codes_of(seed, 36), trits(seed, 9));
-                let x: Vec<u8> = (0..g.input_len()).map(|i| if positions[i / ci] { 255 } else { 0 }).collect();
-                let w: Vec<i8> = (0..g.kernel_len()).map(|i| if signs[i / ci] < 0 { -1 } else { 1 }).collect();
+                let x: Vec<u8> =
+                    (0..g.input_len()).map(|i| if positions[i / ci] { 255 } else { 0 }).collect();
+                let w: Vec<i8> =
+                    (0..g.kernel_len()).map(|i| if signs[i / ci] < 0 { -1 } else { 1 }).collect();
                 let packed = Packed::conv2d(FORM, &g, &w).expect("trits");
                 convolution(&g, &x, 255, &w, Weights::Trits(packed)).expect("exact");
             }
@@ -528,7 +532,8 @@ mod winograd {
         let run = |threads| {
             on_threads(threads, || {
                 let mut y = vec![0; g.output_len()];
-                ternary::conv2d(Kernel::default(), &g, (&x, 9), &packed, &Accumulators, &mut y).expect("shapes");
+                ternary::conv2d(Kernel::default(), &g, (&x, 9), &packed, &Accumulators, &mut y)
+                    .expect("shapes");
                 y
             })
         };

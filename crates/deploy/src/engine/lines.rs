@@ -99,7 +99,11 @@ mod tests {
             for acc in around - span..=around + span {
                 let want = ((acc * i64::from(multiplier) + offset) >> shift).clamp(0, max.into());
                 let value = (acc as f32).mul_add(slope, intercept).round_ties_even();
-                assert_eq!(value.clamp(0.0, max.into()) as i64, want, "{acc} of {multiplier} {offset} {shift}");
+                assert_eq!(
+                    value.clamp(0.0, max.into()) as i64,
+                    want,
+                    "{acc} of {multiplier} {offset} {shift}"
+                );
             }
         }
         assert!(found > all * 9 / 10, "{found} of {all}");

@@ -317,7 +317,8 @@ impl Requantize {
     pub fn with_reals(mut self, reals: &[Option<(f32, f32)>]) -> Result<Self, KernelError> {
         const OP: &str = "epilogue::Requantize";
         length(OP, "reals", self.bias.len(), reals.len())?;
-        let good = |&(slope, intercept): &(f32, f32)| slope.abs() <= 1.0 && intercept.abs() <= (1 << 29) as f32;
+        let good =
+            |&(slope, intercept): &(f32, f32)| slope.abs() <= 1.0 && intercept.abs() <= (1 << 29) as f32;
         let bad = reals.iter().position(|real| real.as_ref().is_some_and(|real| !good(real)));
         if bad.is_some() || self.zero_point != 0 || self.range[0] != 0 {
             let reason = "a slope is beyond 1, an intercept beyond 2^29 (channel), or there is a zero point";

@@ -172,14 +172,7 @@ fn kernel_points(a: &[i8; PANEL], b: &[i8; PANEL], c: &[i8; PANEL]) -> [[i8; PAN
 fn code_points(d: [i16; SIDE]) -> [i16; SIDE] {
     let (even, odd) = (d[4] - d[2], d[1] - d[3]);
     let (far, near) = (d[4] - 4 * d[2], d[3] - 4 * d[1]);
-    [
-        4 * (d[0] - d[2]) + even,
-        far + near,
-        far - near,
-        even - 2 * odd,
-        even + 2 * odd,
-        4 * odd + d[5] - d[3],
-    ]
+    [4 * (d[0] - d[2]) + even, far + near, far - near, even - 2 * odd, even + 2 * odd, 4 * odd + d[5] - d[3]]
 }
 
 /// `A' m`: rows (2, 4, 4, 1, 1, 0), (0, 4, -4, 2, -2, 0), (0, 4, 4, 4, 4, 0) and (0, 4, -4, 8, -8, 8), modulo 2^32.
@@ -188,8 +181,13 @@ fn outputs(m: [i32; SIDE]) -> [i32; TILE] {
     let four = core::num::Wrapping(4);
     let (sum, difference) = ((m1 + m2) * four, (m1 - m2) * four);
     let (sum2, difference2) = (m3 + m4, m3 - m4);
-    [m0 + m0 + sum + sum2, difference + difference2 + difference2, sum + sum2 * four, difference + (difference2 + m5) * (four + four)]
-        .map(|y| y.0)
+    [
+        m0 + m0 + sum + sum2,
+        difference + difference2 + difference2,
+        sum + sum2 * four,
+        difference + (difference2 + m5) * (four + four),
+    ]
+    .map(|y| y.0)
 }
 
 /// As [`super::conv2d`].
@@ -320,7 +318,8 @@ fn transform(
     }
     debug_assert!(kernel.path() != Path::Avx512);
     for c in 0..codes.filled {
-        let code = |i: usize, j: usize| if c < channels { patch[i * stride + j * channels + c].into() } else { 0 };
+        let code =
+            |i: usize, j: usize| if c < channels { patch[i * stride + j * channels + c].into() } else { 0 };
         let rows: [[i16; SIDE]; SIDE] =
             core::array::from_fn(|i| code_points(core::array::from_fn(|j| code(i, j))));
         for j in 0..SIDE {
@@ -357,9 +356,8 @@ fn multiply<E: Epilogue>(
             }
             let mut tile = [[[0_i32; PANEL]; TILE]; TILE];
             for l in 0..PANEL {
-                let columns: [[i32; TILE]; SIDE] = core::array::from_fn(|j| {
-                    outputs(core::array::from_fn(|i| sums[i * SIDE + j][l]))
-                });
+                let columns: [[i32; TILE]; SIDE] =
+                    core::array::from_fn(|j| outputs(core::array::from_fn(|i| sums[i * SIDE + j][l])));
                 for (i, row) in tile.iter_mut().enumerate() {
                     let values = outputs(core::array::from_fn(|j| columns[j][i]));
                     for (pixel, value) in row.iter_mut().zip(values) {
@@ -390,8 +388,7 @@ mod tests {
     #[test]
     fn transformed_codes_fit() {
         let column = |k: usize| code_points(core::array::from_fn(|i| i16::from(i == k)));
-        let rows: [[i32; 6]; 6] =
-            core::array::from_fn(|p| core::array::from_fn(|k| column(k)[p].into()));
+        let rows: [[i32; 6]; 6] = core::array::from_fn(|p| core::array::from_fn(|k| column(k)[p].into()));
         for a in rows {
             for b in rows {
                 let products = a.iter().flat_map(|a| b.iter().map(move |b| a * b));

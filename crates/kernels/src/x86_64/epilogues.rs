@@ -58,7 +58,10 @@ pub(crate) unsafe fn requantize(e: &Requantize, acc: [__m256i; 2], first: usize,
         for half in 0..2 {
             // SAFETY: `RealLines` are aligned to 64 bytes, and the halves of their arrays are whole vectors.
             let (slope, intercept) = unsafe {
-                (_mm256_load_ps(p.slope[8 * half..].as_ptr()), _mm256_load_ps(p.intercept[8 * half..].as_ptr()))
+                (
+                    _mm256_load_ps(p.slope[8 * half..].as_ptr()),
+                    _mm256_load_ps(p.intercept[8 * half..].as_ptr()),
+                )
             };
             // Slopes of at most 1 and intercepts of at most 2^29 keep a value of an accumulator within 32 bits; packing brings
             // it to a byte.

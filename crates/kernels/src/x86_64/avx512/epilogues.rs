@@ -93,8 +93,9 @@ pub(crate) unsafe fn requantize<const R: usize>(
     let mask = mask(count);
     if let Some((p, high)) = e.real(first) {
         // SAFETY: `RealLines` are aligned to 64 bytes, and their arrays are whole vectors.
-        let (slope, intercept) =
-            unsafe { (_mm512_load_ps((&raw const p.slope).cast()), _mm512_load_ps((&raw const p.intercept).cast())) };
+        let (slope, intercept) = unsafe {
+            (_mm512_load_ps((&raw const p.slope).cast()), _mm512_load_ps((&raw const p.intercept).cast()))
+        };
         let high = _mm512_set1_epi8(high as i8);
         for r in (0..R).step_by(4) {
             let mut q = [_mm512_setzero_si512(); 4];

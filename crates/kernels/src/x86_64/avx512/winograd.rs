@@ -23,7 +23,10 @@ pub(crate) fn transform(
 ) {
     let filled = codes.filled;
     assert!(patch.len() >= (SIDE - 1) * stride + SIDE * channels, "a patch");
-    assert!(t < count && codes.data.len() >= POINTS * count * filled && filled >= channels, "memory for its points");
+    assert!(
+        t < count && codes.data.len() >= POINTS * count * filled && filled >= channels,
+        "memory for its points"
+    );
     assert!(filled.is_multiple_of(CHANNELS), "whole vectors");
     for c in (0..filled).step_by(CHANNELS) {
         let mask = match channels.saturating_sub(c) {
