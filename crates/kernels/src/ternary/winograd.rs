@@ -323,7 +323,7 @@ fn transform(
         let rows: [[i16; SIDE]; SIDE] =
             core::array::from_fn(|i| code_points(core::array::from_fn(|j| code(i, j))));
         for j in 0..SIDE {
-            let column = code_points(core::array::from_fn(|i| rows[i][j]));
+            let column = code_points(rows.map(|row| row[j]));
             for (i, value) in column.into_iter().enumerate() {
                 codes.data[((i * SIDE + j) * count + t) * codes.filled + c] = value;
             }

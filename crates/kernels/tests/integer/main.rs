@@ -1,14 +1,16 @@
 //! Integer operations against their scalar definitions, bit for bit, on every path this CPU can run: random shapes
 //! (empty, one, off-tile), extremes of codes and weights, and the worst case of every accumulator.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod epilogues;
+mod winograd;
 
 use common::*;
+use epilogues::{Op, every_epilogue};
 use kernels::codes::AddCodes;
 use kernels::dispatch::{Kernel, Path, knobs};
-use kernels::epilogue::{
-    self, Accumulators, Addend, Affine, Epilogue, Grid, Quantize, QuantizeSum, Requantize, Scale,
-};
+use kernels::epilogue::{Accumulators, Epilogue, Quantize, QuantizeSum, Requantize, Scale};
 use kernels::ternary::{Form, Packed, storage};
 use kernels::{Conv2d, KernelError, Padding, codes, int8, reference, ternary};
 use proptest::prelude::*;
@@ -24,155 +26,6 @@ fn bytes(seed: u64, len: usize) -> Vec<i8> {
 }
 
 use common::codes as random_codes;
-
-/// Per-channel parameters of a requantisation, wild on purpose.
-fn requantization(n: usize, seed: u64) -> (Vec<i32>, Vec<i32>, Vec<u8>) {
-    let bias = bits(seed).take(n).map(|b| (b as i32) >> 12).collect();
-    let multiplier = bits(seed + 1).take(n).map(|b| (b >> 33) as i32).collect();
-    let shift = bits(seed + 2).take(n).map(|b| 31 + (b >> 40) as u8 % 32).collect();
-    (bias, multiplier, shift)
-}
-
-/// Runs `op` with each epilogue on each path and compares with the reference accumulators.
-fn every_epilogue(n: usize, acc: &[i32], op: &dyn Op) -> Result<(), TestCaseError> {
-    let (scale, shift): (Vec<f32>, Vec<f32>) = (values(7, n), values(8, n));
-    let (bias, multiplier, shifts) = requantization(n, 9);
-    let range = (3, 250);
-    let requantize = Requantize::new(&bias, &multiplier, &shifts, 17, range).expect("parameters");
-    // Lines fall as well as rise, and their intercepts are no multiples of the slope.
-    let falling: Vec<i32> =
-        multiplier.iter().zip(&bias).map(|(&m, &b)| if b & 1 == 0 { m } else { -m }).collect();
-    let offset: Vec<i64> = bits(10).take(n).map(|b| (b as i64) >> 4).collect();
-    let lines = Requantize::lines(&falling, &offset, &shifts, 200).expect("parameters");
-    for kernel in kernels() {
-        let mut got = vec![i32::MIN; acc.len()];
-        op.accumulators(kernel, &mut got);
-        prop_assert_eq!(&got, acc, "{}", kernel.path());
-
-        let mut got = vec![f32::NAN; acc.len()];
-        op.scale(kernel, &Scale { scale: &scale, bias: &shift }, &mut got);
-        for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
-            let want = reference::integer::scale(acc, scale[i % n], shift[i % n]);
-            prop_assert_eq!(got.to_bits(), want.to_bits());
-        }
-
-        let mut got = vec![0; acc.len()];
-        op.requantize(kernel, &requantize, &mut got);
-        for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
-            let (b, m, s) = (bias[i % n], multiplier[i % n], shifts[i % n]);
-            prop_assert_eq!(got, reference::integer::requantize(acc, b, m, s, 17, range));
-        }
-
-        let mut got = vec![0; acc.len()];
-        op.requantize(kernel, &lines, &mut got);
-        for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
-            let line = i128::from(acc) * i128::from(falling[i % n]) + i128::from(offset[i % n]);
-            prop_assert_eq!(i128::from(got), (line >> shifts[i % n]).clamp(0, 200));
-        }
-        every_real_epilogue(kernel, n, acc, op)?;
-
-        // Every other panel has a line in f32 for each of its channels.
-        let real = |i: usize| -> (f32, f32) { (scale[i] * 0.01, shift[i] * 200.0) };
-        let reals: Vec<_> = (0..n).map(|i| (i / 16 % 2 == 0 || i % 16 > 0).then(|| real(i))).collect();
-        let mixed = lines.clone().with_reals(&reals).expect("parameters");
-        prop_assert_eq!(mixed.real_panels(), (n.div_ceil(32), n.div_ceil(16)));
-        let mut got = vec![0; acc.len()];
-        op.requantize(kernel, &mixed, &mut got);
-        for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
-            let i = i % n;
-            let want = if i / 16 % 2 == 0 {
-                reference::integer::code((acc as f32).mul_add(real(i).0, real(i).1), 1.0, 200)
-            } else {
-                let line = i128::from(acc) * i128::from(falling[i]) + i128::from(offset[i]);
-                (line >> shifts[i]).clamp(0, 200) as u8
-            };
-            prop_assert_eq!(got, want);
-        }
-    }
-    Ok(())
-}
-
-/// Constants of a real branch, wild on purpose: subnormal and huge scales, values that are no numbers.
-struct Branch {
-    zero: Vec<i32>,
-    scale: Vec<f32>,
-    bias: Option<Vec<f32>>,
-    norm: Option<[Vec<f32>; 2]>,
-}
-
-impl Branch {
-    fn new(n: usize, seed: u64) -> Self {
-        let wild = |seed| -> Vec<f32> {
-            let one = |b: u64| match b % 16 {
-                0 => f32::from_bits((b >> 20) as u32),
-                1 => 0.0,
-                // Halves of a code, so that ties are met.
-                2 => 0.5,
-                _ => ((b >> 40) as f32 / (1 << 23) as f32 - 1.0) * 2.0_f32.powi((b >> 8) as i32 % 12 - 6),
-            };
-            bits(seed).take(n).map(one).collect()
-        };
-        Self {
-            zero: bits(seed).take(n).map(|b| (b as i32) >> 14).collect(),
-            scale: wild(seed + 1),
-            bias: seed.is_multiple_of(2).then(|| wild(seed + 2)),
-            norm: (!seed.is_multiple_of(3)).then(|| [wild(seed + 3), wild(seed + 4)]),
-        }
-    }
-
-    fn affine(&self) -> Affine {
-        let norm = self.norm.as_ref().map(|[a, b]| [&a[..], &b[..]]);
-        Affine::new(&self.zero, &self.scale, self.bias.as_deref(), norm).expect("constants")
-    }
-
-    fn value(&self, acc: i32, c: usize) -> f32 {
-        let (bias, norm) = (self.bias.as_ref().map(|b| b[c]), self.norm.as_ref().map(|[a, b]| [a[c], b[c]]));
-        reference::integer::affine(acc, self.zero[c], self.scale[c], bias, norm)
-    }
-}
-
-/// Epilogues through real values, of one branch and of a sum with codes or with accumulators.
-fn every_real_epilogue(kernel: Kernel, n: usize, acc: &[i32], op: &dyn Op) -> Result<(), TestCaseError> {
-    let seed = (n + acc.len()) as u64;
-    let (own, other) = (Branch::new(n, seed), Branch::new(n, seed + 7));
-    let grid = Grid { unit: 2.0_f32.powi(seed as i32 % 9), high: [255, 31, 3][n % 3] };
-    let want = |value: f32| reference::integer::code(value, grid.unit, grid.high);
-    let quantize = Quantize::new(own.affine(), grid);
-    let mut got = vec![77; acc.len()];
-    op.quantize(kernel, &quantize, &mut got);
-    for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
-        prop_assert_eq!(got, want(own.value(acc, i % n)));
-    }
-    let mut again = vec![77; acc.len()];
-    epilogue::apply(&quantize, n, acc, &mut again).expect("shapes");
-    prop_assert_eq!(&again, &got);
-
-    let codes = random_codes(seed, acc.len());
-    let sums: Vec<i32> = bits(seed).take(acc.len()).map(|b| (b as i32) >> 10).collect();
-    let (affine, second) = (own.affine(), other.affine());
-    for addend in [Addend::Codes(&codes), Addend::Accumulators(&sums)] {
-        let mut got = vec![77; acc.len()];
-        let sum = QuantizeSum::new(&affine, (&second, addend), grid, &got).expect("lengths");
-        op.quantize_sum(kernel, &sum, &mut got);
-        for (i, (&got, &acc)) in got.iter().zip(acc).enumerate() {
-            let beside = match addend {
-                Addend::Codes(codes) => codes[i].into(),
-                Addend::Accumulators(sums) => sums[i],
-            };
-            prop_assert_eq!(got, want(own.value(acc, i % n) + other.value(beside, i % n)));
-        }
-    }
-    Ok(())
-}
-
-/// An operation with its inputs, for any epilogue.
-trait Op {
-    fn accumulators(&self, kernel: Kernel, out: &mut [i32]);
-    fn scale(&self, kernel: Kernel, epilogue: &Scale<'_>, out: &mut [f32]);
-    fn requantize(&self, kernel: Kernel, epilogue: &Requantize, out: &mut [u8]);
-    fn quantize(&self, kernel: Kernel, epilogue: &Quantize, out: &mut [u8]);
-    fn quantize_sum(&self, kernel: Kernel, epilogue: &QuantizeSum<'_>, out: &mut [u8]);
-}
 
 /// What an operation multiplies with.
 enum Weights {
@@ -436,112 +289,6 @@ form_suite!(lut2, Form::Lut2);
 form_suite!(lut1, Form::Lut1);
 form_suite!(packed2, Form::Packed2);
 
-/// The suite of the form that takes 3x3 kernels with a stride of 1 alone.
-mod winograd {
-    use super::*;
-
-    const FORM: Form = Form::Winograd;
-
-    fn geometry() -> impl Strategy<Value = Conv2d> {
-        let sizes = (0..=3_usize, 1..=19_usize, 1..=19_usize, 1..=70_usize, 1..=70_usize);
-        (sizes, padding()).prop_filter_map("kernel larger than the image", |((n, h, w, ci, co), padding)| {
-            Conv2d::new([n, h, w, ci], [3, 3, ci, co], [1, 1], padding).ok()
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn conv2d_is_exact(g in geometry(), seed: u64, pad: u8) {
-            let (x, w) = (random_codes(seed, g.input_len()), trits(seed ^ 1, g.kernel_len()));
-            convolution(&g, &x, pad, &w, Weights::Trits(Packed::conv2d(FORM, &g, &w).expect("trits")))?;
-        }
-
-        #[test]
-        fn packing_again_is_packing_anew(ci in 1..40_usize, co in 1..40_usize, seed: u64) {
-            let g = Conv2d::new([1, 4, 4, ci], [3, 3, ci, co], [1, 1], Padding::Same).expect("geometry");
-            let (old, new) = (trits(seed, g.kernel_len()), trits(seed ^ 1, g.kernel_len()));
-            let mut packed = Packed::conv2d(FORM, &g, &old).expect("trits");
-            packed.repack(&new).expect("trits");
-            prop_assert!(packed == Packed::conv2d(FORM, &g, &new).expect("trits"));
-        }
-    }
-
-    /// Codes and trits of any of 2^9 patterns of extremes over a patch, and as many channels as the form takes: the largest
-    /// transformed values, and sums that wrap on the way.
-    #[test]
-    fn accumulators_never_overflow() {
-        let most = FORM.largest_k() / 9;
-        let geometry = |ci| Conv2d::new([1, 6, 6, ci], [3, 3, ci, 1], [1, 1], Padding::Valid);
-        assert!(
-            Packed::conv2d(FORM, &geometry(most + 1).expect("geometry"), &vec![0; 9 * (most + 1)]).is_err()
-        );
-        for ci in [1, 33, most] {
-            let g = geometry(ci).expect("geometry");
-            for seed in 0..if ci == most { 8 } else { 64 } {
-                // The same pattern in every channel, and its opposite in the weights' signs.
-                let (positions, signs) = (codes_of(seed, 36), trits(seed, 9));
-                let x: Vec<u8> =
-                    (0..g.input_len()).map(|i| if positions[i / ci] { 255 } else { 0 }).collect();
-                let w: Vec<i8> =
-                    (0..g.kernel_len()).map(|i| if signs[i / ci] < 0 { -1 } else { 1 }).collect();
-                let packed = Packed::conv2d(FORM, &g, &w).expect("trits");
-                convolution(&g, &x, 255, &w, Weights::Trits(packed)).expect("exact");
-            }
-            for trit in [1, -1] {
-                let (x, w) = (vec![255; g.input_len()], vec![trit; g.kernel_len()]);
-                let packed = Packed::conv2d(FORM, &g, &w).expect("trits");
-                convolution(&g, &x, 255, &w, Weights::Trits(packed)).expect("exact");
-            }
-        }
-    }
-
-    fn codes_of(seed: u64, len: usize) -> Vec<bool> {
-        bits(seed).take(len).map(|b| b >> 63 == 1).collect()
-    }
-
-    #[test]
-    fn other_kernels_are_refused() {
-        for (kernel, stride) in [([3, 3, 4, 5], [2, 1]), ([3, 3, 4, 5], [1, 2]), ([1, 3, 4, 5], [1, 1])] {
-            let g = Conv2d::new([1, 8, 8, 4], kernel, stride, Padding::Same).expect("geometry");
-            assert!(Packed::conv2d(FORM, &g, &vec![0; g.kernel_len()]).is_err());
-        }
-        assert!(Packed::gemm(FORM, 9, 1, &[0; 9]).is_err());
-        let g = Conv2d::new([1, 4, 4, 2], [3, 3, 2, 5], [1, 1], Padding::Same).expect("geometry");
-        let mut w = Packed::conv2d(FORM, &g, &[1; 90]).expect("trits");
-        let old = w.clone();
-        assert!(w.repack(&[0; 89]).is_err());
-        assert!(w.repack(&[2; 90]).is_err());
-        assert!(w == old);
-        let (k, mut y) = (Kernel::default(), [0; 80]);
-        assert!(ternary::gemm(k, &[0; 18], &w, &Accumulators, &mut y[..5]).is_err());
-        assert!(ternary::conv2d(k, &g, (&[0; 32], 0), &w, &Accumulators, &mut y[..79]).is_err());
-        assert!(ternary::conv2d(k, &g, (&[0; 31], 0), &w, &Accumulators, &mut y).is_err());
-        let strided = Conv2d::new([1, 4, 4, 2], [3, 3, 2, 5], [2, 2], Padding::Same).expect("geometry");
-        assert!(ternary::conv2d(k, &strided, (&[0; 32], 0), &w, &Accumulators, &mut y[..20]).is_err());
-        let short = Scale { scale: &[1.0; 4], bias: &[0.0; 5] };
-        assert!(ternary::conv2d(k, &g, (&[0; 32], 0), &w, &short, &mut [0.0; 80]).is_err());
-    }
-
-    #[test]
-    fn the_same_bits_on_any_number_of_threads() {
-        let g = Conv2d::new([5, 31, 22, 64], [3, 3, 64, 48], [1, 1], Padding::Same).expect("geometry");
-        let (x, w) = (random_codes(3, g.input_len()), trits(4, g.kernel_len()));
-        let packed = Packed::conv2d(FORM, &g, &w).expect("trits");
-        let run = |threads| {
-            on_threads(threads, || {
-                let mut y = vec![0; g.output_len()];
-                ternary::conv2d(Kernel::default(), &g, (&x, 9), &packed, &Accumulators, &mut y)
-                    .expect("shapes");
-                y
-            })
-        };
-        let one = run(1);
-        assert!([2, 3, 7].iter().all(|&threads| run(threads) == one));
-    }
-}
-
 /// The largest code a form takes.
 fn largest_code(form: Form) -> u8 {
     u8::MAX >> (8 - form.bits())
@@ -569,44 +316,6 @@ fn int8_accumulators_never_overflow() {
     let (x, w) = (vec![255; g.input_len()], vec![-128; g.kernel_len()]);
     convolution(&g, &x, 255, &w, Weights::Bytes(int8::Packed::conv2d(&g, &w).expect("bytes")))
         .expect("exact");
-}
-
-/// A sum knows the output it was made for; another one is refused, not read beyond.
-#[test]
-#[should_panic(expected = "the output it was made for")]
-fn a_sum_is_for_one_output() {
-    let (w, affine) = (int8::Packed::gemm(1, 2, &[1, 1]).expect("bytes"), Branch::new(2, 1).affine());
-    let (addend, mut y) = ([0; 4], vec![0; 64]);
-    let (made_for, other) = y.split_at_mut(4);
-    let grid = Grid { unit: 1.0, high: 255 };
-    let sum = QuantizeSum::new(&affine, (&affine, Addend::Codes(&addend)), grid, made_for).expect("lengths");
-    let _ = int8::gemm(Kernel::default(), &[1, 2], &w, &sum, &mut other[..4]);
-}
-
-#[test]
-fn lines_in_f32_stay_within_32_bits() {
-    let lines = || Requantize::lines(&[1, 1], &[0, 0], &[31, 31], 255).expect("parameters");
-    assert!(lines().with_reals(&[None]).is_err());
-    assert!(lines().with_reals(&[None, Some((1.5, 0.0))]).is_err());
-    assert!(lines().with_reals(&[None, Some((1.0, 6e8))]).is_err());
-    assert!(lines().with_reals(&[Some((f32::NAN, 0.0)), None]).is_err());
-    assert_eq!(lines().with_reals(&[Some((-1.0, -5e8)), None]).expect("parameters").real_panels(), (0, 1));
-    let zero = Requantize::new(&[0], &[1], &[31], 3, (0, 255)).expect("parameters");
-    assert!(zero.with_reals(&[Some((0.5, 0.0))]).is_err());
-}
-
-#[test]
-fn real_epilogues_check_their_lengths() {
-    assert!(Affine::new(&[0; 3], &[1.0; 2], None, None).is_err());
-    assert!(Affine::new(&[0; 3], &[1.0; 3], Some(&[0.0; 4]), None).is_err());
-    assert!(Affine::new(&[0; 3], &[1.0; 3], None, Some([&[1.0; 3], &[0.0; 2]])).is_err());
-    let affine = |n: usize| Affine::new(&vec![0; n], &vec![1.0; n], None, None).expect("constants");
-    let grid = Grid { unit: 1.0, high: 255 };
-    let (three, four) = (affine(3), affine(4));
-    assert!(QuantizeSum::new(&three, (&three, Addend::Codes(&[0; 5])), grid, &[0; 6]).is_err());
-    assert!(QuantizeSum::new(&three, (&four, Addend::Codes(&[0; 6])), grid, &[0; 6]).is_err());
-    assert!(epilogue::apply(&Quantize::new(three, grid), 4, &[0; 8], &mut [0; 8]).is_err());
-    assert!(epilogue::apply(&Quantize::new(four, grid), 4, &[0; 8], &mut [0; 7]).is_err());
 }
 
 #[test]
