@@ -150,6 +150,9 @@ Examples:
   ternion attack model.qnn --attack autoattack --eps 1/255 4/255 --samples 1000
   ternion attack model.qnn --attack 'square(queries=5000)' --integer --eps 2/255   the deployed integer program
   ternion attack --network resnet8 --weights resnet8.safetensors --raw --attack autoattack --eps 1
+  ternion attack model.qnn --from twin.qnn --eps 2/255           transfer from a float twin
+  ternion attack model.qnn --integer --gradients identity --eps 2/255   PGD on the integer program, gradients by BPDA
+  ternion attack model.qnn --attack 'autoattack(norm=l1)' --eps 12   sum of absolute changes
   ternion attack model.qnn --eps 2/255 --out adv.npz             8-bit examples for verify-adversarial
 
 Exit codes: 0 done, 1 failed, 2 wrong usage.")]
@@ -187,6 +190,13 @@ pub(crate) struct AttackArgs {
     /// Attack the deployed integer program instead of the trained network
     #[arg(long)]
     pub(crate) integer: bool,
+    /// What the gradients of flat quantizers are: clipped, identity or leaky. With --integer they are those of the trained
+    /// network (BPDA), and gradient attacks run on the integer program
+    #[arg(long, value_name = "SURROGATE")]
+    pub(crate) gradients: Option<attacks::Passing>,
+    /// Make the examples on this model instead, such as a float twin, and judge them on the one attacked (transfer)
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) from: Option<PathBuf>,
     /// Audit the robustness at the first size as well
     #[arg(long)]
     pub(crate) audit: bool,

@@ -95,3 +95,37 @@ fn a_damaged_model_is_named() {
         assert!(said.contains("m.qnn") && said.contains("checksum"), "{command}: {said}");
     }
 }
+
+#[test]
+fn attacks_in_l1_through_the_integer_program_and_from_another_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |extra: &[&str]| {
+        let fixed = ["attack", "m.qnn", "--task", "synthetic_shapes", "--samples", "100", "--json"];
+        ternion(dir.path(), &[&fixed, extra].concat())
+    };
+    let error = |extra: &[&str]| {
+        let output = run(extra);
+        assert_eq!(output.status.code(), Some(1), "{extra:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for (file, grid) in [("m.qnn", InputGrid::UNIT_IMAGE), ("raw.qnn", InputGrid::RAW_IMAGE)] {
+        model(dir.path(), file, grid);
+    }
+    let row = json(&run(&["--attack", "apgd(norm=l1, steps=10)", "--eps", "12", "--out", "adv.npz"]));
+    assert_eq!(row["norm"], "l1");
+    let (clean, robust) = (row["clean"]["count"].as_u64().unwrap(), row["robust"]["count"].as_u64().unwrap());
+    assert!(robust < clean, "{row}");
+    let check = json(&ternion(dir.path(), &["verify-adversarial", "adv.npz", "m.qnn", "--json"]));
+    assert_eq!((&check["norm"], check["faults"].as_array().unwrap().len()), (&Value::from("l1"), 0));
+
+    // An integer program has no gradients, unless they are lent to it.
+    let pgd = ["--attack", "pgd(steps=4, restarts=1)", "--eps", "8/255"];
+    assert!(error(&[&pgd[..], &["--integer"]].concat()).contains("gradients"));
+    let lent = json(&run(&[&pgd[..], &["--integer", "--gradients", "identity"]].concat()));
+    assert!(lent["robust"]["count"].as_u64() < lent["clean"]["count"].as_u64(), "{lent}");
+
+    // Examples of the same model transfer as they are; those of one for other inputs are refused.
+    let own = json(&run(&[&pgd[..], &["--from", "m.qnn"]].concat()));
+    assert!(own["robust"]["count"].as_u64() < own["clean"]["count"].as_u64(), "{own}");
+    assert!(error(&[&pgd[..], &["--from", "raw.qnn"]].concat()).contains("another scale"));
+}

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use attacks::audit::{AuditOptions, audit};
-use attacks::{Access, Attack, InputBox, Network, Options, Outcome, Passing, Rate, Samples};
+use attacks::{Access, Attack, Bpda, InputBox, Network, Options, Outcome, Passing, Rate, Samples};
 use datasets::{DataError, DataSearch, Task};
 use experiments::examples::ExampleSet;
 use experiments::pipeline::IntegerProgram;
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &AttackArgs) -> Result<End> {
     let bounds = InputBox::new(lo, hi)?;
     let samples = Samples::new(&x, labels, ids);
     let sizes: Vec<f32> = args.eps.iter().map(|e| e.value() as f32).collect();
-    let mut white = Network::new(&model, Passing::Clipped)?;
+    let mut white = Network::new(&model, args.gradients.unwrap_or(Passing::Clipped))?;
     let mut integer = match args.integer {
         false => None,
         true => {
@@ -48,14 +48,43 @@ pub(crate) fn run(args: &AttackArgs) -> Result<End> {
             Some(IntegerProgram::new(deploy::Engine::new(lowered.program)?))
         }
     };
-    let mut target = match &mut integer {
-        Some(program) => Access::Black(program),
-        None => Access::White(&mut white),
+    // The integer program has no gradients of its own: with `--gradients` the trained network lends it its.
+    let mut lent;
+    let mut target = match (&mut integer, args.gradients) {
+        (Some(program), None) => Access::Black(program),
+        (Some(program), Some(_)) => {
+            lent = Bpda::new(program, &mut white);
+            Access::White(&mut lent)
+        }
+        (None, _) => Access::White(&mut white),
     };
-    let mut options = Options { batch: BATCH, keep_adversarial: args.out.is_some(), ..Options::default() };
+    let source = args.from.as_ref().map(|path| super::eval::load(path)).transpose()?;
     let start = Instant::now();
-    let outcomes =
-        attacks::run(&attack, target.reborrow(), &samples, &sizes, &bounds, args.seed, &mut options)?;
+    let outcomes = match &source {
+        None => {
+            let mut options =
+                Options { batch: BATCH, keep_adversarial: args.out.is_some(), ..Options::default() };
+            attacks::run(&attack, target.reborrow(), &samples, &sizes, &bounds, args.seed, &mut options)?
+        }
+        Some(source) => {
+            if source.network.grid != network.grid {
+                bail!("the model the examples are made on takes inputs of another scale");
+            }
+            // Searched to the end: an example that barely crosses one boundary rarely crosses another.
+            let mut options = Options {
+                batch: BATCH,
+                keep_adversarial: true,
+                early_exit: false,
+                attack_misclassified: true,
+                ..Options::default()
+            };
+            let mut made = Network::new(source, Passing::Clipped)?;
+            let access = Access::White(&mut made);
+            let made = attacks::run(&attack, access, &samples, &sizes, &bounds, args.seed, &mut options)?;
+            let judged = made.iter().map(|one| one.transfer(target.reborrow(), &samples, BATCH));
+            judged.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?
+        }
+    };
     let seconds = start.elapsed().as_secs_f64();
     for (outcome, eps) in outcomes.iter().zip(&args.eps) {
         tell(outcome, eps.text(), network.classes, args.json);
@@ -73,15 +102,13 @@ pub(crate) fn run(args: &AttackArgs) -> Result<End> {
         let eps = sizes.first().copied().unwrap_or(0.0);
         let options =
             AuditOptions { norm: attack.norm(), eps, batch: BATCH, seed: args.seed, ..Default::default() };
-        let mut other = Network::new(&model, Passing::Identity)?;
-        let report = audit(
-            target.reborrow(),
-            Some(Access::White(&mut other)),
-            &samples,
-            &bounds,
-            &outcomes,
-            &options,
-        )?;
+        // Examples of another model are no attack on this one's gradients; the audit crafts its own on it.
+        let (mut other, given) = match &source {
+            Some(source) => (Network::new(source, Passing::Clipped)?, &[][..]),
+            None => (Network::new(&model, Passing::Identity)?, &outcomes[..]),
+        };
+        let report =
+            audit(target.reborrow(), Some(Access::White(&mut other)), &samples, &bounds, given, &options)?;
         if args.json {
             println!("{}", serde_json::to_string(&report)?);
         } else {
