@@ -9,7 +9,7 @@ use common::{q, random_model, small_networks};
 use deploy::export::{Samples, onnx, rust};
 use deploy::lower;
 use deploy::program::Program;
-use deploy::validate::{Check, Outcome, c_on_device, on_device, on_host};
+use deploy::validate::{Check, Outcome, c_on_device, debian_rust_on_device, on_device, on_host};
 use qnn::network::LayerOp;
 use qnn::{InputGrid, Network};
 
@@ -69,7 +69,9 @@ fn device_exports_agree() {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("on_device_{i}"));
         // One of the Rust firmwares: each is a build of its own, of the same code.
         let checks = if i == 1 {
-            on_device(program, samples, &dir)
+            let mut checks = on_device(program, samples, &dir);
+            checks.push(debian_rust_on_device(program, samples, &dir.join("debian")));
+            checks
         } else {
             vec![c_on_device(program, samples, &dir)]
         };

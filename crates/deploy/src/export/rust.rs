@@ -10,15 +10,19 @@ use crate::program::Program;
 use crate::{DeployError, arena};
 
 /// The runtime's files, in the order of reading.
-const RUNTIME: [(&str, &str); 10] = [
+const RUNTIME: [(&str, &str); 14] = [
     ("mod.rs", include_str!("../rt/mod.rs")),
     ("bytes.rs", include_str!("../rt/bytes.rs")),
+    ("depthwise.rs", include_str!("../rt/depthwise.rs")),
     ("float.rs", include_str!("../rt/float.rs")),
+    ("form.rs", include_str!("../rt/form.rs")),
     ("format.rs", include_str!("../rt/format.rs")),
     ("kernel.rs", include_str!("../rt/kernel.rs")),
+    ("patch.rs", include_str!("../rt/patch.rs")),
     ("record.rs", include_str!("../rt/record.rs")),
     ("run.rs", include_str!("../rt/run.rs")),
     ("sums.rs", include_str!("../rt/sums.rs")),
+    ("table.rs", include_str!("../rt/table.rs")),
     ("tile.rs", include_str!("../rt/tile.rs")),
     ("tiled.rs", include_str!("../rt/tiled.rs")),
 ];

@@ -6,18 +6,23 @@
 //! module refers to nothing outside itself, so that it can be exported as a crate of its own.
 
 mod bytes;
+mod depthwise;
 pub mod float;
+mod form;
 mod format;
 mod kernel;
+mod patch;
 mod record;
 mod run;
 mod sums;
+mod table;
 mod tile;
 mod tiled;
 
 /// Bytes that tell records and channels apart, as the writer needs them.
 pub(crate) mod kind {
-    pub(crate) use super::record::{CODES, FALLING, FLIP, FLOAT, LOGITS, MAX_POOL, RISING, SUM_POOL};
+    pub(crate) use super::form::{FALLING, FLIP, FLOAT, RISING};
+    pub(crate) use super::record::{CODES, LOGITS, MAX_POOL, SUM_POOL};
 }
 
 pub use format::{HEADER_BYTES, Image, MAGIC, VERSION, checksum};

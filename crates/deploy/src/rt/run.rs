@@ -16,7 +16,8 @@ impl Image<'_> {
         self.run_with(input, arena, logits, |_| {})
     }
 
-    /// As [`Image::run`]; calls `done` with each step's number when the step is done, for measurements.
+    /// As [`Image::run`]; calls `done` with `None` when the input is in its place, and with each step's number when the step is
+    /// done, for measurements.
     ///
     /// # Errors
     /// A buffer of the wrong size.
@@ -25,7 +26,7 @@ impl Image<'_> {
         input: &[u8],
         arena: &mut [u8],
         logits: &mut [i32],
-        mut done: impl FnMut(usize),
+        mut done: impl FnMut(Option<usize>),
     ) -> Result<(), ImageError> {
         let sizes = [
             ("input", self.input_len(), input.len(), input.len() == self.input_len()),
@@ -39,6 +40,7 @@ impl Image<'_> {
         }
         arena[self.input_at..][..input.len()].copy_from_slice(input);
         let mut memory = Memory::new();
+        done(None);
         for (number, record) in self.records().enumerate() {
             match record? {
                 Record::Codes { first, second, form, shift, max, output } => {
@@ -50,7 +52,7 @@ impl Image<'_> {
                     let step = Step { first: (first, x), second, form, shift, max };
                     if let Some(tiles) = step.tiles() {
                         step.run(&tiles, &mut memory, output);
-                        done(number);
+                        done(Some(number));
                         continue;
                     }
                     for (at, out) in positions(&w).zip(output) {
@@ -71,7 +73,7 @@ impl Image<'_> {
                     }
                 }
             }
-            done(number);
+            done(Some(number));
         }
         Ok(())
     }

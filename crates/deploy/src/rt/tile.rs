@@ -4,22 +4,23 @@
 //! positions. Rows and columns may be swapped, and an image under 1x1 kernels flattened. Several rows of tiles are computed
 //! at a time, because kernels share input rows.
 
+use super::patch::Patch;
 use super::record::{Branch, BranchKind, Window};
-use super::sums::{ENTRIES, Entry};
+use super::table::{NO_TABLES, Tables};
 
 /// Cells of 16-bit sums: rows of tiles at a time, times output channels.
 pub(super) const CELLS: usize = 128;
 /// Tables kept at a time, and input rows read.
 pub(super) const TABLES: usize = 12;
 /// Most words of an input row.
-const WORDS: usize = 9;
+pub(super) const WORDS: usize = 9;
 /// Most taps of a depthwise kernel: so many 8-bit codes are less than 2^14.
 pub(super) const TAPS: usize = 64;
 
 /// Working memory.
 pub(super) struct Memory {
-    /// One entry before them, and some beyond that indices could reach.
-    pub(super) tables: [Entry; 1 + TABLES * ENTRIES + 5],
+    pub(super) tables: Tables,
+    pub(super) patch: Patch,
     /// `[branch][row and channel][word]`
     pub(super) sums: [[[u32; 4]; CELLS]; 2],
     /// `[row and channel][position]`, of the branch whose sums are emptied.
@@ -31,7 +32,8 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new() -> Self {
         Self {
-            tables: [Entry::ZERO; 1 + TABLES * ENTRIES + 5],
+            tables: NO_TABLES,
+            patch: Patch::new(),
             sums: [[[0; 4]; CELLS]; 2],
             accumulators: [[0; 8]; CELLS],
             codes: [[0; 4 * CELLS]; 2],
@@ -122,7 +124,10 @@ impl Tiles {
     pub(super) fn total_lift(&self, branch: &Branch<'_>) -> i32 {
         match branch.kind {
             BranchKind::Depthwise => self.lift.into(),
-            _ => self.halfwords(&branch.window).map_or(0, |n| (3 * n as i32).wrapping_mul(self.lift.into())),
+            _ => {
+                let halfwords = self.halfwords(&branch.window).unwrap_or(0) as i32;
+                halfwords.wrapping_mul(3).wrapping_mul(self.lift.into())
+            }
         }
     }
 
@@ -165,68 +170,4 @@ impl Tiles {
             _ => Err("tiles of an orientation they cannot have"),
         }
     }
-}
-
-/// Where the words of input rows are: both lanes; beyond the input for what is outside the image.
-pub(super) type Places = [[usize; 2]; TABLES * WORDS];
-
-const OUTSIDE: usize = usize::MAX / 2;
-
-/// Places of `to.len()` words: kernel row `ky`, kernel columns `kx`, `kx + step`, … of the tile at `at`.
-pub(super) fn find(
-    v: &View,
-    tiles: &Tiles,
-    (oy, ox): (usize, usize),
-    (ky, kx, step): (usize, usize, usize),
-    to: &mut [[usize; 2]],
-) {
-    for (lane, (lane_y, lane_x)) in [(0, 0), tiles.lane()].into_iter().enumerate() {
-        // Wraps to something huge above and to the left of the image.
-        let y = ((oy + lane_y) * v.w.stride_h + ky).wrapping_sub(v.w.pad_top);
-        let mut x = ((ox + lane_x) * v.w.stride_w + kx).wrapping_sub(v.w.pad_left);
-        let width = if y < v.w.in_h { v.w.in_w } else { 0 };
-        let row = y.wrapping_mul(v.in_row);
-        for place in &mut *to {
-            place[lane] = if x < width { row + x * v.in_col } else { OUTSIDE };
-            x = x.wrapping_add(step);
-        }
-    }
-}
-
-/// Places of `rows` input rows under a tile, as many words of each as `words` says.
-pub(super) fn find_rows(
-    v: &View,
-    (tiles, kind): (&Tiles, BranchKind),
-    at: (usize, usize),
-    rows: usize,
-) -> (Places, usize) {
-    let mut places = [[OUTSIDE; 2]; TABLES * WORDS];
-    let words = v.words(kind);
-    for (ky, row) in places.chunks_exact_mut(words.max(1)).take(rows).enumerate() {
-        if kind != BranchKind::Depthwise && words == WORDS {
-            // Columns of even distance first: each kernel column's four words are neighbours.
-            let (even, odd) = row.split_at_mut(5);
-            find(v, tiles, at, (ky, 0, 2), even);
-            find(v, tiles, at, (ky, 1, 2), odd);
-        } else {
-            find(v, tiles, at, (ky, 0, 1), row);
-        }
-    }
-    (places, words)
-}
-
-/// Codes of a channel at `places`; `zero` outside the image.
-#[inline(always)]
-pub(super) fn read<const N: usize>(
-    input: &[u8],
-    places: &[[usize; 2]; N],
-    channel: usize,
-    zero: u8,
-) -> [u32; N] {
-    let code = |at: usize| u32::from(*input.get(at + channel).unwrap_or(&zero));
-    let mut words = [0; N];
-    for (word, &[low, high]) in words.iter_mut().zip(places) {
-        *word = code(low) | code(high) << 16;
-    }
-    words
 }

@@ -69,7 +69,13 @@ pub fn on_host(program: &Program, samples: &Samples, dir: &Path) -> Vec<Check> {
 
 /// Builds the C and the Rust export for Cortex-M4 and runs them in QEMU. `dir` receives exports and firmware.
 pub fn on_device(program: &Program, samples: &Samples, dir: &Path) -> Vec<Check> {
-    vec![c_on_device(program, samples, dir), qemu::rust(program, samples, dir)]
+    vec![c_on_device(program, samples, dir), qemu::rust(program, samples, dir, false)]
+}
+
+/// The Rust half of [`on_device`] by Debian's compiler (packages rustc-web, cargo-web and rust-web-src), which
+/// [`on_device`] takes where the compiler in use has no library for the device.
+pub fn debian_rust_on_device(program: &Program, samples: &Samples, dir: &Path) -> Check {
+    qemu::rust(program, samples, dir, true)
 }
 
 /// The C half of [`on_device`].

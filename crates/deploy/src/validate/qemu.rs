@@ -35,8 +35,8 @@ pub(super) fn c(program: &Program, samples: &Samples, dir: &Path) -> Check {
     check("C99, Cortex-M4 in QEMU", ran())
 }
 
-/// The Rust crate, with a `main` of its own.
-pub(super) fn rust(program: &Program, samples: &Samples, dir: &Path) -> Check {
+/// The Rust crate, with a `main` of its own; by Debian's compiler if asked for, else by the one in use if it can.
+pub(super) fn rust(program: &Program, samples: &Samples, dir: &Path, debian: bool) -> Check {
     let mut by = "";
     let mut ran = || -> Result<Outcome, Outcome> {
         let manifest = include_str!("../../firmware/rust/Cargo.toml")
@@ -51,7 +51,7 @@ pub(super) fn rust(program: &Program, samples: &Samples, dir: &Path) -> Check {
                 ("src/main.rs".to_owned(), include_bytes!("../../firmware/rust/src/main.rs").to_vec()),
             ],
         )?;
-        let (mut build, toolchain) = cross_cargo(&firmware)?;
+        let (mut build, toolchain) = cross_cargo(&firmware, debian)?;
         by = toolchain;
         build.current_dir(&firmware).env("CARGO_TARGET_DIR", firmware.join("target"));
         run(&mut build, RUST_HINT)?;
@@ -61,24 +61,24 @@ pub(super) fn rust(program: &Program, samples: &Samples, dir: &Path) -> Check {
     check(&format!("Rust crate{by}, Cortex-M4 in QEMU"), outcome)
 }
 
-/// `cargo build` for the device, and which one it is: by the toolchain in use if it has the target's library, else by Debian's, which brings
-/// the library's source.
-fn cross_cargo(firmware: &Path) -> Result<(Command, &'static str), Outcome> {
+/// `cargo build` for the device, and which one it is: by the toolchain in use if it has the target's library, else (or if
+/// asked for) by Debian's, which brings the library's source.
+fn cross_cargo(firmware: &Path, debian: bool) -> Result<(Command, &'static str), Outcome> {
     let script = format!("-C target-cpu=cortex-m4 -C link-arg=-L{} -C link-arg=-Tlink.x", firmware.display());
     let arguments = ["build", "--quiet", "--release", "--target", TARGET];
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
     let library = run(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]), RUST_HINT)?;
-    if Path::new(library.trim()).is_dir() {
+    if !debian && Path::new(library.trim()).is_dir() {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
         cargo.args(arguments).env("RUSTFLAGS", script);
         return Ok((cargo, " by rustup's toolchain"));
     }
-    let debian = ["/usr/bin/cargo", "/usr/bin/rustc"].map(Path::new);
-    if !debian.iter().all(|tool| tool.exists()) {
+    let tools = ["/usr/bin/cargo", "/usr/bin/rustc"].map(Path::new);
+    if !tools.iter().all(|tool| tool.exists()) {
         return Err(Outcome::Missing { hint: format!("no Rust library for {TARGET}: {RUST_HINT}") });
     }
-    let mut cargo = Command::new(debian[0]);
-    cargo.args(arguments).arg("-Zbuild-std=core").env("RUSTC", debian[1]).env("RUSTC_BOOTSTRAP", "1");
+    let mut cargo = Command::new(tools[0]);
+    cargo.args(arguments).arg("-Zbuild-std=core").env("RUSTC", tools[1]).env("RUSTC_BOOTSTRAP", "1");
     cargo.env("RUSTFLAGS", format!("{script} -C linker=arm-none-eabi-ld -C linker-flavor=ld"));
     Ok((cargo, " by Debian's rustc-web"))
 }
