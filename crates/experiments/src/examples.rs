@@ -250,10 +250,29 @@ fn round_inside(moved: &[f32], clean: &[u8], grid: InputGrid, (norm, eps): (Norm
         for (out, clean) in out.iter_mut().zip(clean) {
             *out = (*out).clamp(clean.saturating_sub(most), clean.saturating_add(most));
         }
-    } else if distance(norm, out, clean, grid.scale) > limit {
-        for ((out, x), clean) in out.iter_mut().zip(moved).zip(clean) {
-            let x = code(*x).clamp(0.0, 255.0);
-            *out = if x > f32::from(*clean) { x.floor() as u8 } else { x.ceil() as u8 };
+        return;
+    }
+    // Integers: sums of any order are exact, and equal to those of `distance`.
+    let size = |a: u8, b: u8| f64::from(a.abs_diff(b)).powi(if norm == Norm::L2 { 2 } else { 1 });
+    let length = |total: f64| if norm == Norm::L2 { total.sqrt() } else { total } * f64::from(grid.scale);
+    let mut total: f64 = out.iter().zip(clean).map(|(a, b)| size(*a, *b)).sum();
+    if length(total) <= limit {
+        return;
+    }
+    // Of the codes that rounding moved outwards, those it moved most go back first, until the ball is reached.
+    let outwards = |i: usize| {
+        let (c, x) = (f32::from(clean[i]), code(moved[i]).clamp(0.0, 255.0));
+        (f32::from(out[i]) - c).abs() - (x - c).abs()
+    };
+    let mut order: Vec<(f32, usize)> =
+        (0..out.len()).map(|i| (outwards(i), i)).filter(|(by, _)| *by > 0.0).collect();
+    order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    for (_, i) in order {
+        total -= size(out[i], clean[i]);
+        out[i] = if out[i] > clean[i] { out[i] - 1 } else { out[i] + 1 };
+        total += size(out[i], clean[i]);
+        if length(total) <= limit {
+            break;
         }
     }
 }
@@ -295,6 +314,24 @@ mod tests {
         assert_eq!(set.counts().0, 5);
         let most = set.clean.iter().zip(&set.adversarial).map(|(a, b)| a.abs_diff(*b)).max();
         assert_eq!(most, Some(2), "2.5 codes of room are two codes");
+    }
+
+    #[test]
+    fn rounding_stays_in_the_ball_and_gives_little_of_it_away() {
+        let clean: Vec<u8> = (0..300).map(|i| (40 + i * 37 % 170) as u8).collect();
+        for (norm, seed) in [Norm::L1, Norm::L2].into_iter().flat_map(|n| (0..20u32).map(move |s| (n, s))) {
+            // Movements of up to three codes; the ball's surface goes through the point.
+            let by = |i: u32| ((i * 7919 + seed * 104_729) % 6007) as f32 / 1001.0 - 3.0;
+            let moved: Vec<f32> = (0..300).map(|i| (f32::from(clean[i as usize]) + by(i)) / 255.0).collect();
+            let x: Vec<f32> = clean.iter().map(|c| f32::from(*c) / 255.0).collect();
+            let eps = norm.distance(&moved, &x) as f32;
+            let mut out = vec![0; 300];
+            round_inside(&moved, &clean, InputGrid::UNIT_IMAGE, (norm, eps), &mut out);
+            let length = distance(norm, &out, &clean, 1.0 / 255.0);
+            assert!(length <= f64::from(eps) + SLACK / 255.0, "{norm} {seed}: {length} {eps}");
+            assert!(length >= 0.96 * f64::from(eps), "{norm} {seed}: {length} of {eps}");
+            assert!(out.iter().zip(&moved).all(|(o, x)| (f32::from(*o) - 255.0 * x).abs() < 1.01));
+        }
     }
 
     #[test]
