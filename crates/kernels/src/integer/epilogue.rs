@@ -343,6 +343,10 @@ impl Requantize {
     /// Lines in f32 of the panel of channel `first`, with the largest code.
     #[inline(always)]
     pub(crate) fn real(&self, first: usize) -> Option<(&RealLines, u8)> {
+        // Asked for each few outputs: one comparison where there are none.
+        if self.reals.is_empty() {
+            return None;
+        }
         let lines = self.reals.get(first / PANEL)?.as_ref()?;
         Some((lines, self.range[1] as u8))
     }
