@@ -16,39 +16,42 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    pub(super) fn new(speech: &Speech) -> Self {
+    /// Buffers for up to `clips` clips at a time.
+    pub(super) fn new(speech: &Speech, clips: usize) -> Self {
         Scratch {
             work: speech.mfcc.work(),
-            wave: vec![0.0; SAMPLES],
-            features: vec![0.0; speech.front_end.values(speech.mfcc.parameters())],
+            wave: vec![0.0; clips * SAMPLES],
+            features: vec![0.0; clips * speech.front_end.values(speech.mfcc.parameters())],
         }
     }
 }
 
-/// Shifts the waveform, mixes noise in and computes the codes anew: scale, shift, add noise, clip to ±1, features.
-pub(super) fn vary_waveform(
-    clip: &[i16],
+/// Shifts the waveform of each clip (with the stream its draws come from), mixes noise in and computes the codes anew: scale,
+/// shift, add noise, clip to ±1, features.
+pub(super) fn vary_waveforms<'a>(
+    clips: impl ExactSizeIterator<Item = (&'a [i16], &'a mut ChaCha8Rng)>,
     speech: &Speech,
     augmentation: &Augmentation,
-    rng: &mut ChaCha8Rng,
     scratch: &mut Scratch,
     codes: &mut [u8],
 ) -> Result<(), DataError> {
-    let reach = augmentation.time_shift_ms as usize * SAMPLES / 1000;
-    let shift = rng.below(2 * reach + 1) as isize - reach as isize;
-    let mix = rng.chance(augmentation.noise_probability);
-    let volume = augmentation.noise_volume * rng.unit();
-    let recording = speech.noise.get(rng.below(speech.noise.len().max(1)));
-    let place = rng.unit();
-
-    let noise = recording.filter(|_| mix && augmentation.mixes_noise()).map(|recording| {
-        let start = ((recording.len() - SAMPLES) as f32 * place) as usize;
-        (&recording[start..start + SAMPLES], volume / 32_768.0)
-    });
-    let wave = &mut scratch.wave;
-    Arch::new().dispatch(Mix { clip, shift, noise, mixing: augmentation.noise_mixing, wave });
-    speech.front_end.compute(&speech.mfcc, wave, &mut scratch.work, &mut scratch.features)?;
-    speech.standardiser.encode(&scratch.features, codes);
+    let wave = &mut scratch.wave[..clips.len() * SAMPLES];
+    for ((clip, rng), wave) in clips.zip(wave.chunks_exact_mut(SAMPLES)) {
+        let reach = augmentation.time_shift_ms as usize * SAMPLES / 1000;
+        let shift = rng.below(2 * reach + 1) as isize - reach as isize;
+        let mix = rng.chance(augmentation.noise_probability);
+        let volume = augmentation.noise_volume * rng.unit();
+        let recording = speech.noise.get(rng.below(speech.noise.len().max(1)));
+        let place = rng.unit();
+        let noise = recording.filter(|_| mix && augmentation.mixes_noise()).map(|recording| {
+            let start = ((recording.len() - SAMPLES) as f32 * place) as usize;
+            (&recording[start..start + SAMPLES], volume / 32_768.0)
+        });
+        Arch::new().dispatch(Mix { clip, shift, noise, mixing: augmentation.noise_mixing, wave });
+    }
+    let features = &mut scratch.features[..codes.len()];
+    speech.front_end.compute(&speech.mfcc, wave, &mut scratch.work, features)?;
+    speech.standardiser.encode(features, codes);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Batches: samples gathered, varied and decoded in parallel, without allocating once every thread is warm.
 use std::cell::RefCell;
 
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use super::{Augmentation, audio, image};
@@ -8,11 +9,15 @@ use crate::frontend::FrontEnd;
 use crate::stream::{Purpose, stream};
 use crate::{DataError, Dataset, Part};
 
+/// Samples made at a time: enough for the frames of spoken ones to fill the vector lanes.
+const GROUP: usize = 4;
+
 /// Buffers of one thread, kept between batches.
 #[derive(Default)]
 struct Scratch {
     codes: Vec<u8>,
     middle: Vec<u8>,
+    streams: Vec<ChaCha8Rng>,
     audio: Option<(FrontEnd, audio::Scratch)>,
 }
 
@@ -41,11 +46,11 @@ impl Dataset {
     ) -> Result<(), DataError> {
         let sample_len = self.sample_len();
         self.check_batch(part, indices, augmentation, x.len(), y)?;
-        x.par_chunks_exact_mut(sample_len).zip(indices).try_for_each(|(x, &index)| {
+        x.par_chunks_mut(GROUP * sample_len).zip(indices.par_chunks(GROUP)).try_for_each(|(x, indices)| {
             SCRATCH.with_borrow_mut(|scratch| {
                 let mut codes = std::mem::take(&mut scratch.codes);
-                codes.resize(sample_len, 0);
-                let done = self.sample(part, index as usize, epoch, seed, augmentation, scratch, &mut codes);
+                codes.resize(x.len(), 0);
+                let done = self.group(part, indices, epoch, seed, augmentation, scratch, &mut codes);
                 for (x, &code) in x.iter_mut().zip(&codes) {
                     *x = self.grid.decode(code);
                 }
@@ -71,9 +76,10 @@ impl Dataset {
         y: &mut [u8],
     ) -> Result<(), DataError> {
         self.check_batch(part, indices, augmentation, codes.len(), y)?;
-        codes.par_chunks_exact_mut(self.sample_len()).zip(indices).try_for_each(|(codes, &index)| {
+        let groups = codes.par_chunks_mut(GROUP * self.sample_len()).zip(indices.par_chunks(GROUP));
+        groups.try_for_each(|(codes, indices)| {
             SCRATCH.with_borrow_mut(|scratch| {
-                self.sample(part, index as usize, epoch, seed, augmentation, scratch, codes)
+                self.group(part, indices, epoch, seed, augmentation, scratch, codes)
             })
         })
     }
@@ -106,11 +112,11 @@ impl Dataset {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the coordinates of a sample, all needed, none derivable")]
-    fn sample(
+    #[expect(clippy::too_many_arguments, reason = "the coordinates of samples, all needed, none derivable")]
+    fn group(
         &self,
         part: Part,
-        index: usize,
+        indices: &[u32],
         epoch: u64,
         seed: u64,
         augmentation: &Augmentation,
@@ -118,29 +124,41 @@ impl Dataset {
         codes: &mut [u8],
     ) -> Result<(), DataError> {
         let split = self.split(part);
-        let sample_len = codes.len();
-        let clean = &split.codes[index * sample_len..(index + 1) * sample_len];
+        let sample_len = self.sample_len();
+        let clean = |index: u32| &split.codes[index as usize * sample_len..][..sample_len];
+        let samples = || indices.iter().map(|&index| index as usize);
         if augmentation.is_none() {
-            codes.copy_from_slice(clean);
+            for (codes, &index) in codes.chunks_exact_mut(sample_len).zip(indices) {
+                codes.copy_from_slice(clean(index));
+            }
             return Ok(());
         }
-        let mut rng = stream(seed, Purpose::Augmentation, [epoch, split.ids[index].into()]);
+        let Scratch { middle, streams, audio, .. } = scratch;
+        streams.clear();
+        streams.extend(samples().map(|i| stream(seed, Purpose::Augmentation, [epoch, split.ids[i].into()])));
         let Some(speech) = &self.speech else {
-            scratch.middle.resize(sample_len, 0);
-            image::vary(clean, self.shape, augmentation, &mut rng, &mut scratch.middle, codes);
+            middle.resize(sample_len, 0);
+            for ((codes, &index), rng) in codes.chunks_exact_mut(sample_len).zip(indices).zip(streams) {
+                image::vary(clean(index), self.shape, augmentation, rng, middle, codes);
+            }
             return Ok(());
         };
         if augmentation.varies_waveform() {
             // A thread may serve one front end after another.
-            if scratch.audio.as_ref().is_none_or(|(front_end, _)| *front_end != speech.front_end) {
-                scratch.audio = Some((speech.front_end, audio::Scratch::new(speech)));
+            if audio.as_ref().is_none_or(|(front_end, _)| *front_end != speech.front_end) {
+                *audio = Some((speech.front_end, audio::Scratch::new(speech, GROUP)));
             }
-            let Some((_, audio)) = &mut scratch.audio else { return Ok(()) };
-            audio::vary_waveform(speech.wave(index), speech, augmentation, &mut rng, audio, codes)?;
+            let Some((_, audio)) = audio else { return Ok(()) };
+            let clips = samples().map(|i| speech.wave(i)).zip(streams.iter_mut());
+            audio::vary_waveforms(clips, speech, augmentation, audio, codes)?;
         } else {
-            codes.copy_from_slice(clean);
+            for (codes, &index) in codes.chunks_exact_mut(sample_len).zip(indices) {
+                codes.copy_from_slice(clean(index));
+            }
         }
-        audio::mask(codes, self.shape, augmentation, self.grid.zero_point, &mut rng);
+        for (codes, rng) in codes.chunks_exact_mut(sample_len).zip(streams) {
+            audio::mask(codes, self.shape, augmentation, self.grid.zero_point, rng);
+        }
         Ok(())
     }
 }

@@ -16,7 +16,18 @@ pub(super) enum Wanted {
     Cepstrum,
 }
 
-/// The analysis of one clip, to be run with whatever vector unit there is.
+impl Wanted {
+    /// Values per frame.
+    pub(super) fn columns<T: Real>(self, front: &Mfcc<T>) -> usize {
+        match self {
+            Wanted::LogMel => front.parameters().mel_bins,
+            Wanted::Cepstrum => front.parameters().coefficients,
+        }
+    }
+}
+
+/// The analysis of clips, one after the other in `wave`, to be run with whatever vector unit there is. The frames of all follow
+/// each other in the lanes, so that few stay empty.
 pub(super) struct Analysis<'a, T: Real> {
     pub(super) front: &'a Mfcc<T>,
     pub(super) wave: &'a [T],
@@ -24,7 +35,7 @@ pub(super) struct Analysis<'a, T: Real> {
     /// At least [`Mfcc::lane_buffer`] values.
     pub(super) lanes: &'a mut [T],
     pub(super) wanted: Wanted,
-    /// `[frames, mel_bins]` or `[frames, coefficients]`.
+    /// `[clips, frames, mel_bins]` or `[clips, frames, coefficients]`.
     pub(super) out: &'a mut [T],
 }
 
@@ -40,18 +51,18 @@ impl<T: Real> Mfcc<T> {
         (self.spaces().iter().sum::<usize>() + 1) * CACHE_LINE / size_of::<T>()
     }
 
-    /// Magnitudes of frames `first..first + count` one by one, for lengths the vector transform does not do.
-    fn magnitudes_singly(
+    /// Magnitudes of frames one by one, for lengths the vector transform does not do.
+    fn magnitudes_singly<'a>(
         &self,
-        wave: &[T],
-        [first, count, lanes]: [usize; 3],
-        frame: &mut FrameWork<T>,
+        frames: impl Iterator<Item = &'a [T]>,
+        lanes: usize,
+        work: &mut FrameWork<T>,
         magnitudes: &mut [T],
     ) -> Result<(), DataError> {
         magnitudes.fill(T::zero());
-        for lane in 0..count {
-            self.spectrum(wave, first + lane, frame)?;
-            let bins = &frame.spectrum[self.bins.clone()];
+        for (lane, frame) in frames.enumerate() {
+            self.spectrum(frame, work)?;
+            let bins = &work.spectrum[self.bins.clone()];
             for (row, &z) in magnitudes.chunks_exact_mut(lanes).zip(bins) {
                 row[lane] = magnitude_of(z);
             }
@@ -68,10 +79,14 @@ impl<T: Real> WithSimd for Analysis<'_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        let Self { front, wave, frame, lanes: buffer, wanted, out } = self;
+        let Self { front, wave, frame: single, lanes: buffer, wanted, out } = self;
         let parameters = front.parameters();
+        let frames = parameters.frames();
+        let frame = |i: usize| {
+            &wave[i / frames * parameters.samples + i % frames * parameters.step..][..parameters.frame]
+        };
         let lanes = T::count::<S>();
-        let columns = out.len() / parameters.frames();
+        let columns = wanted.columns(front);
         let order = match front.transform {
             Some(_) => lanes::order::<S, T>(simd),
             None => std::array::from_fn(|lane| lane),
@@ -87,10 +102,12 @@ impl<T: Real> WithSimd for Analysis<'_, T> {
             let (first, count) = (group * lanes, out.len() / columns);
             match &front.transform {
                 Some(transform) => {
-                    let frame = |i: usize| &wave[(first + i) * parameters.step..][..parameters.frame];
-                    transform.magnitudes(simd, count, frame, points, magnitudes);
+                    transform.magnitudes(simd, count, |i| frame(first + i), points, magnitudes);
                 }
-                None => front.magnitudes_singly(wave, [first, count, lanes], frame, magnitudes)?,
+                None => {
+                    let frames = (first..first + count).map(frame);
+                    front.magnitudes_singly(frames, lanes, single, magnitudes)?;
+                }
             }
             triangles(simd, front, magnitudes, energies);
             energies.iter_mut().for_each(|x| *x = x.ln_lane());
@@ -173,12 +190,9 @@ mod tests {
 
     /// Features of a clip with the vectors of `S` whatever [`Arch::new`](pulp::Arch::new) would choose.
     fn features<T: Real, S: Simd>(simd: S, front: &Mfcc<T>, wanted: Wanted, wave: &[T]) -> Vec<u64> {
-        let columns = match wanted {
-            Wanted::LogMel => front.parameters().mel_bins,
-            Wanted::Cepstrum => front.parameters().coefficients,
-        };
+        let clips = wave.len() / front.parameters().samples;
         let mut work = front.work();
-        let mut out = vec![T::nan(); front.parameters().frames() * columns];
+        let mut out = vec![T::nan(); clips * front.parameters().frames() * wanted.columns(front)];
         let (frame, lanes) = (&mut work.frame, work.lanes.as_mut_slice());
         simd.vectorize(Analysis { front, wave, frame, lanes, wanted, out: &mut out }).unwrap();
         out.iter().map(|x| x.to_f64().unwrap().to_bits()).collect()
@@ -186,7 +200,7 @@ mod tests {
 
     fn every_vector_unit_agrees<T: Real>(parameters: Parameters) {
         let front = Mfcc::<T>::with(parameters).unwrap();
-        let wave: Vec<T> = (0..parameters.samples)
+        let wave: Vec<T> = (0..3 * parameters.samples)
             .map(|n| real((n as f64 * (0.01 + n as f64 * 1e-5)).sin() + ((n * 7919) % 997) as f64 * 1e-3))
             .collect();
         for wanted in [Wanted::LogMel, Wanted::Cepstrum] {
@@ -208,6 +222,11 @@ mod tests {
             let chosen = Analysis { front: &front, wave: &wave, frame, lanes, wanted, out: &mut out };
             pulp::Arch::new().dispatch(chosen).unwrap();
             assert!(plain.iter().zip(&out).all(|(a, b)| *a == b.to_f64().unwrap().to_bits()));
+            // Clips together are what they are alone.
+            let clips = wave.chunks(parameters.samples);
+            let alone: Vec<u64> =
+                clips.flat_map(|wave| features(pulp::Scalar, &front, wanted, wave)).collect();
+            assert_eq!(plain, alone);
         }
     }
 

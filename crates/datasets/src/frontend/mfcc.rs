@@ -155,13 +155,23 @@ impl<T: Real> Mfcc<T> {
         }
     }
 
-    /// MFCC of a normalised waveform: `wave` of `samples` values, `out` `[frames, coefficients]` row-major.
+    /// MFCC of normalised waveforms, one or several that follow each other: `wave` `[clips, samples]`, `out`
+    /// `[clips, frames, coefficients]`, row-major. Clips do not influence each other; several together take less time.
     ///
     /// # Errors
     /// [`DataError::Request`] on wrong lengths or a sample that is not finite.
     pub fn compute(&self, wave: &[T], work: &mut MfccWork<T>, out: &mut [T]) -> Result<(), DataError> {
-        check_len("mfcc out", out.len(), self.features())?;
         self.analyse(wave, &mut work.frame, &mut work.lanes, Wanted::Cepstrum, out)
+    }
+
+    /// As [`compute`](Self::compute) for log-mel energies: `out` `[clips, frames, mel_bins]`.
+    pub(super) fn energies(
+        &self,
+        wave: &[T],
+        work: &mut MfccWork<T>,
+        out: &mut [T],
+    ) -> Result<(), DataError> {
+        self.analyse(wave, &mut work.frame, &mut work.lanes, Wanted::LogMel, out)
     }
 
     /// Natural logarithms of the mel magnitudes plus the offset, `[frames, mel_bins]`, of a normalised waveform of `samples`
@@ -184,7 +194,9 @@ impl<T: Real> Mfcc<T> {
         wanted: Wanted,
         out: &mut [T],
     ) -> Result<(), DataError> {
-        check_len("waveform", wave.len(), self.parameters.samples)?;
+        let clips = (wave.len() / self.parameters.samples).max(1);
+        check_len("waveform", wave.len(), clips * self.parameters.samples)?;
+        check_len("features", out.len(), clips * self.parameters.frames() * wanted.columns(self))?;
         self.arch.dispatch(Analysis { front: self, wave, frame, lanes, wanted, out: &mut *out })?;
         // Looking at the result is cheaper than at every sample, and nothing not finite gets past the logarithm.
         if out.iter().any(|x| !x.is_finite()) {
@@ -195,14 +207,12 @@ impl<T: Real> Mfcc<T> {
         Ok(())
     }
 
-    /// Spectrum of frame t of `wave` into the work's `spectrum`.
-    pub(super) fn spectrum(&self, wave: &[T], t: usize, work: &mut FrameWork<T>) -> Result<(), DataError> {
-        let Parameters { frame, step, .. } = self.parameters;
-        let samples = &wave[t * step..][..frame];
-        for ((slot, &x), &w) in work.samples.iter_mut().zip(samples).zip(&self.window) {
+    /// Spectrum of one frame into the work's `spectrum`.
+    pub(super) fn spectrum(&self, frame: &[T], work: &mut FrameWork<T>) -> Result<(), DataError> {
+        for ((slot, &x), &w) in work.samples.iter_mut().zip(frame).zip(&self.window) {
             *slot = x * w;
         }
-        work.samples[frame..].fill(T::zero());
+        work.samples[frame.len()..].fill(T::zero());
         self.forward
             .process_with_scratch(&mut work.samples, &mut work.spectrum, &mut work.scratch)
             .map_err(|e| DataError::request("mfcc transform", e.to_string()))

@@ -46,7 +46,7 @@ impl FrontEnd {
         parameters.frames() * self.columns(parameters)
     }
 
-    /// Features of a normalised waveform, frame-major.
+    /// Features of one or more normalised waveforms, `[clips, samples]`, frame-major.
     ///
     /// # Errors
     /// As [`Mfcc::compute`].
@@ -59,12 +59,7 @@ impl FrontEnd {
     ) -> Result<(), DataError> {
         match self {
             FrontEnd::Mfcc => mfcc.compute(wave, work, out),
-            FrontEnd::LogMel => {
-                mfcc::check_len("log-mel out", out.len(), self.values(mfcc.parameters()))?;
-                let energies = mfcc.log_mel(wave, work)?;
-                out.iter_mut().zip(energies.iter()).for_each(|(out, &x)| *out = x);
-                Ok(())
-            }
+            FrontEnd::LogMel => mfcc.energies(wave, work, out),
         }
     }
 

@@ -22,6 +22,7 @@ impl<T: Real> Mfcc<T> {
         out: &mut [T],
         grad: &mut [T],
     ) -> Result<(), DataError> {
+        check_len("waveform", wave.len(), self.parameters().samples)?;
         check_len("mfcc cotangent", cotangent.len(), self.features())?;
         self.compute(wave, work, out)?;
         let coefficients = self.parameters().coefficients;
@@ -67,7 +68,7 @@ impl<T: Real> Mfcc<T> {
         let half: T = real(0.5);
         let zero = Complex::new(T::zero(), T::zero());
         for t in 0..self.parameters().frames() {
-            self.spectrum(wave, t, &mut work.frame)?;
+            self.spectrum(&wave[t * step..][..frame], &mut work.frame)?;
             for (magnitude, &z) in work.magnitude.iter_mut().zip(&work.frame.spectrum) {
                 *magnitude = magnitude_of(z);
             }
