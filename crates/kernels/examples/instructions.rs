@@ -8,13 +8,14 @@ use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding};
 
 /// Form, and the sizes of a convolution's image, channels and outputs; one pixel is a single row of a matrix.
-const WORKS: [(&str, Form, usize, usize, usize); 6] = [
+const WORKS: [(&str, Form, usize, usize, usize); 7] = [
     ("panel8-conv", Form::Panel8, 16, 32, 32),
     ("panel8-first", Form::Panel8, 32, 3, 32),
     ("panel8-row", Form::Panel8, 1, 2048, 16),
     ("lut2-conv", Form::Lut2, 16, 32, 32),
     ("lut1-conv", Form::Lut1, 16, 32, 32),
     ("packed2-row", Form::Packed2, 1, 2048, 512),
+    ("rows-row", Form::Rows, 1, 2048, 10),
 ];
 
 fn main() {

@@ -20,35 +20,41 @@ pub enum Form {
     Packed2,
     /// 3x3 kernels with a stride of 1, codes of any size: Winograd's F(4x4, 3x3), a quarter of the products, of 16 bits.
     Winograd,
+    /// A byte a trit, for codes of any size, single rows and few outputs: codes are read once for all outputs.
+    Rows,
 }
 
 /// Positions below which a look-up form has too few to fill its vectors.
 const LEAST_POSITIONS: usize = 24;
-/// Codes per output below which packing them into planes costs more than counting gains.
+/// Codes per output below which packing them into planes, or a line of them, costs more than it gains.
 const LEAST_COUNTED: usize = 64;
 /// Trits of a weight from which on fetching bytes costs more than unpacking bits.
 const LARGE_WEIGHT: usize = 1 << 18;
+/// Most outputs of a single row for which reading codes once pays.
+const FEW_OUTPUTS: usize = 16;
 
 impl Form {
     /// Every form.
-    pub const ALL: [Form; 6] =
-        [Self::Panel8, Self::Signs, Self::Lut2, Self::Lut1, Self::Packed2, Self::Winograd];
+    pub const ALL: [Form; 7] =
+        [Self::Panel8, Self::Signs, Self::Lut2, Self::Lut1, Self::Packed2, Self::Winograd, Self::Rows];
 
     /// The form for codes of `bits` bits, `m` positions (rows, or pixels of an output image), `n` outputs and `k`
     /// codes per output, unless `TERNION_FORM` names another that can take them:
     ///
-    /// 1. with AVX-512, codes of 1 or 2 bits and at least 64 per output: [`Form::Signs`];
-    /// 2. one position and at least 2^18 trits: [`Form::Packed2`], because fetching weights is what takes time;
-    /// 3. without AVX-512, at least 24 positions, at least 4 outputs and codes per output, and a `k` whose sums fit 16
+    /// 1. one position, at most 16 outputs and at least 64 codes per output: [`Form::Rows`];
+    /// 2. with AVX-512, codes of 1 or 2 bits and at least 64 per output: [`Form::Signs`];
+    /// 3. one position and at least 2^18 trits: [`Form::Packed2`], because fetching weights is what takes time;
+    /// 4. without AVX-512, at least 24 positions, at least 4 outputs and codes per output, and a `k` whose sums fit 16
     ///    bits: [`Form::Lut1`] for 1 bit (`k` up to 32767), [`Form::Lut2`] for 2 bits (up to 10922);
-    /// 4. else [`Form::Panel8`], in place of which [`Packed::chosen`](super::Packed::chosen) takes [`Form::Winograd`] with
+    /// 5. else [`Form::Panel8`], in place of which [`Packed::chosen`](super::Packed::chosen) takes [`Form::Winograd`] with
     ///    AVX-512 for 3x3 kernels with a stride of 1, channels and outputs in multiples of 32 and images in whole tiles of 4x4.
     ///
     /// All forms give the same accumulators. What AVX-512 does, in multiply-accumulates a cycle of one Zen 5 core, on 3x3
     /// convolutions of 32, 64 and 128 channels to as many, requantised: [`Form::Panel8`] 109, 117 and 122; [`Form::Signs`]
     /// 192, 222 and 245 for 2 bits, 310, 383 and 452 for 1. Look-ups of as wide vectors reached 96, 122 and 107, and 146,
     /// 203 and 195, and so have no loops there. On products with 64 codes an output, [`Form::Panel8`] did 116, and
-    /// [`Form::Signs`] 128 and 172.
+    /// [`Form::Signs`] 128 and 172. On a row of 2048 codes times 10 outputs, [`Form::Rows`] did 75, [`Form::Panel8`] 33, and
+    /// [`Form::Signs`] 41 and 53 (AVX2: 44 and 18 of the first two).
     pub fn choose(bits: u32, m: usize, n: usize, k: usize) -> Self {
         match crate::dispatch::forced_form() {
             Some(form) if form.takes(bits, k) => form,
@@ -70,7 +76,9 @@ impl Form {
     fn rule(counts_bits: bool, bits: u32, m: usize, n: usize, k: usize) -> Self {
         let look_up =
             |form: Self| !counts_bits && m >= LEAST_POSITIONS && n >= 4 && k >= 4 && form.takes(bits, k);
-        if counts_bits && k >= LEAST_COUNTED && Self::Signs.takes(bits, k) {
+        if m == 1 && n <= FEW_OUTPUTS && k >= LEAST_COUNTED && Self::Rows.takes(bits, k) {
+            Self::Rows
+        } else if counts_bits && k >= LEAST_COUNTED && Self::Signs.takes(bits, k) {
             Self::Signs
         } else if m == 1 && k.saturating_mul(n) >= LARGE_WEIGHT && Self::Packed2.takes(bits, k) {
             Self::Packed2
@@ -91,7 +99,7 @@ impl Form {
     /// Bits of the largest code.
     pub fn bits(self) -> u32 {
         match self {
-            Self::Panel8 | Self::Packed2 | Self::Winograd => 8,
+            Self::Panel8 | Self::Packed2 | Self::Rows | Self::Winograd => 8,
             Self::Signs | Self::Lut2 => 2,
             Self::Lut1 => 1,
         }
@@ -101,7 +109,7 @@ impl Form {
     /// large below 2^31 for Winograd's.
     pub fn largest_k(self) -> usize {
         match self {
-            Self::Panel8 | Self::Packed2 => (1 << 30) / 255,
+            Self::Panel8 | Self::Packed2 | Self::Rows => (1 << 30) / 255,
             Self::Signs => (1 << 30) / 3,
             Self::Lut2 => i16::MAX as usize / 3,
             Self::Lut1 => i16::MAX as usize,
@@ -119,6 +127,7 @@ impl fmt::Display for Form {
             Self::Lut1 => "lut1",
             Self::Packed2 => "packed2",
             Self::Winograd => "winograd",
+            Self::Rows => "rows",
         })
     }
 }
@@ -130,7 +139,7 @@ pub struct UnknownForm;
 impl fmt::Display for UnknownForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "unknown form of ternary weights: expected `panel8`, `signs`, `lut2`, `lut1`, `packed2` or `winograd`",
+            "unknown form of ternary weights: expected `panel8`, `signs`, `lut2`, `lut1`, `packed2`, `winograd` or `rows`",
         )
     }
 }
@@ -160,7 +169,10 @@ mod tests {
         assert_eq!(rule(4, 1024, 32, 288), Form::Panel8);
         assert_eq!(rule(2, 1024, 32, 288), Form::Lut2);
         assert_eq!(rule(1, 1024, 32, 288), Form::Lut1);
-        assert_eq!(rule(2, 1, 10, 2048), Form::Panel8);
+        assert_eq!(rule(2, 1, 10, 2048), Form::Rows);
+        assert_eq!(rule(8, 1, 16, 64), Form::Rows);
+        assert_eq!(rule(8, 1, 17, 2048), Form::Panel8);
+        assert_eq!(rule(8, 1, 10, 63), Form::Panel8);
         assert_eq!(rule(2, 1, 4096, 4096), Form::Packed2);
         assert_eq!(rule(8, 2, 4096, 4096), Form::Panel8);
         assert_eq!(rule(2, 1024, 32, 10_923), Form::Panel8);
@@ -172,7 +184,8 @@ mod tests {
         assert_eq!(rule(8, 1024, 32, 288), Form::Panel8);
         assert_eq!(rule(3, 1024, 32, 288), Form::Panel8);
         assert_eq!(rule(2, 1024, 32, 288), Form::Signs);
-        assert_eq!(rule(1, 1, 10, 64), Form::Signs);
+        assert_eq!(rule(1, 1, 10, 64), Form::Rows);
+        assert_eq!(rule(1, 1, 17, 64), Form::Signs);
         assert_eq!(rule(1, 1024, 32, 63), Form::Panel8);
         assert_eq!(rule(2, 1024, 32, 64), Form::Signs);
         assert_eq!(rule(2, 1, 4096, 4096), Form::Signs);

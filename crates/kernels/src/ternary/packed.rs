@@ -3,7 +3,7 @@
 use super::lut::{self, Lut};
 use super::signs::Signs;
 use super::winograd::Winograd;
-use super::{Form, Packed2, Panel8};
+use super::{Form, Packed2, Panel8, Rows};
 use crate::{Conv2d, KernelError};
 
 /// A ternary weight, packed once per change, in one of the [`Form`]s.
@@ -37,6 +37,7 @@ pub(super) enum Kind {
     Lut(Lut),
     Packed2(Packed2),
     Winograd(Winograd),
+    Rows(Rows),
 }
 
 impl Packed {
@@ -57,6 +58,7 @@ impl Packed {
                     sizes: [k, n, 0, 0],
                 });
             }
+            Form::Rows => Kind::Rows(Rows::new(k, n, trits)?),
         };
         Ok(Self { form, kind })
     }
@@ -64,7 +66,7 @@ impl Packed {
     /// Packs the `[kh, kw, cin, cout]` kernel of a convolution.
     ///
     /// # Errors
-    /// As [`Packed::gemm`]; [`Form::Packed2`] for a geometry that is not one position of a whole image, and
+    /// As [`Packed::gemm`]; [`Form::Packed2`] or [`Form::Rows`] for a geometry that is not one position of a whole image, and
     /// [`Form::Winograd`] for one that is not 3x3 with a stride of 1.
     pub fn conv2d(form: Form, g: &Conv2d, trits: &[i8]) -> Result<Self, KernelError> {
         let kind = match form {
@@ -76,9 +78,10 @@ impl Packed {
             }
             Form::Winograd => Kind::Winograd(Winograd::new(g, trits)?),
             Form::Packed2 if g.is_pointwise() => Kind::Packed2(Packed2::new(g.in_c, g.out_c, trits)?),
-            Form::Packed2 => {
+            Form::Rows if g.is_pointwise() => Kind::Rows(Rows::new(g.in_c, g.out_c, trits)?),
+            Form::Packed2 | Form::Rows => {
                 return Err(KernelError::Geometry {
-                    op: "Packed2",
+                    op: if form == Form::Rows { "Rows" } else { "Packed2" },
                     reason: "the form is for matrices and 1x1 kernels (kernel)",
                     sizes: g.kernel_shape(),
                 });
@@ -99,7 +102,7 @@ impl Packed {
         let least = if Form::counts_bits() { 8 } else { 4_usize.div_ceil(bits as usize) };
         let bits = if g.in_c >= least { bits } else { 8 };
         let form = match Form::choose(bits, positions, g.out_c, g.patch()) {
-            Form::Packed2 if !g.is_pointwise() => Form::Panel8,
+            Form::Packed2 | Form::Rows if !g.is_pointwise() => Form::Panel8,
             Form::Winograd if !Winograd::takes(g) => Form::Panel8,
             Form::Panel8 if Form::transforms(g.patch()) && Winograd::suits(g) => Form::Winograd,
             form => form,
@@ -118,6 +121,7 @@ impl Packed {
             Kind::Lut(w) => w.repack(trits),
             Kind::Packed2(w) => w.repack(trits),
             Kind::Winograd(w) => w.repack(trits),
+            Kind::Rows(w) => w.repack(trits),
         }
     }
 
@@ -134,6 +138,7 @@ impl Packed {
             Kind::Lut(w) => w.taps().k(),
             Kind::Packed2(w) => w.k(),
             Kind::Winograd(w) => w.k(),
+            Kind::Rows(w) => w.k(),
         }
     }
 
@@ -145,6 +150,7 @@ impl Packed {
             Kind::Lut(w) => w.taps().n,
             Kind::Packed2(w) => w.n(),
             Kind::Winograd(w) => w.n(),
+            Kind::Rows(w) => w.n(),
         }
     }
 
@@ -156,6 +162,7 @@ impl Packed {
             Kind::Lut(w) => w.bytes(),
             Kind::Packed2(w) => w.bytes(),
             Kind::Winograd(w) => w.bytes(),
+            Kind::Rows(w) => w.bytes(),
         }
     }
 }

@@ -8,3 +8,4 @@ pub(crate) mod lut;
 pub(crate) mod packed2;
 pub(crate) mod panels;
 pub(crate) mod planes;
+pub(crate) mod rows;

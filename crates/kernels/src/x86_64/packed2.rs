@@ -48,7 +48,7 @@ pub(crate) fn row<E: Epilogue>(
 
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn store<E: Epilogue>(sums: [__m256i; 2], epilogue: &E, first: usize, out: &mut [E::Out]) {
+pub(super) fn store<E: Epilogue>(sums: [__m256i; 2], epilogue: &E, first: usize, out: &mut [E::Out]) {
     if let Ok(out) = <&mut [E::Out; PANEL]>::try_from(&mut *out) {
         // SAFETY: the CPU has AVX2; `first` is a multiple of 16, and the epilogue has been checked to have parameters for
         // all outputs, of which these 16 are some.

@@ -4,5 +4,6 @@ pub(crate) mod depthwise;
 pub(crate) mod epilogues;
 pub(crate) mod packed2;
 pub(crate) mod panels;
+pub(crate) mod rows;
 pub(crate) mod signs;
 pub(crate) mod winograd;
