@@ -89,3 +89,17 @@ pub(crate) fn length(
 ) -> Result<(), KernelError> {
     if expected == actual { Ok(()) } else { Err(KernelError::Length { op, slice, expected, actual }) }
 }
+
+/// Fails unless `trits` are `expected` values of -1, 0 and 1.
+pub(crate) fn check_trits(
+    op: &'static str,
+    format: &'static str,
+    expected: usize,
+    trits: &[i8],
+) -> Result<(), KernelError> {
+    length(op, "trits", expected, trits.len())?;
+    match trits.iter().position(|t| !(-1..=1).contains(t)) {
+        Some(index) => Err(KernelError::Weight { format, index, value: trits[index].into() }),
+        None => Ok(()),
+    }
+}

@@ -18,7 +18,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::error::length;
+use crate::error::{check_trits, length};
 use crate::integer::patches::Patches;
 use crate::scratch::Scratch;
 use crate::strip::strips;
@@ -91,10 +91,7 @@ impl Sums3 {
     /// # Errors
     /// `trits` of another length, or a value that is no trit; the old weight is then kept.
     pub fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
-        length("Sums3::repack", "trits", self.segments * self.segment * self.n, trits.len())?;
-        if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
-            return Err(KernelError::Weight { format: "Sums3", index, value: trits[index].into() });
-        }
+        check_trits("Sums3::repack", "Sums3", self.segments * self.segment * self.n, trits)?;
         let run_chunks = self.run_chunks();
         for (i, chunk) in self.numbers.chunks_exact_mut(self.n).enumerate() {
             let (run, first) = (i / run_chunks, i % run_chunks * GROUP * GROUPS);

@@ -11,7 +11,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Form;
-use crate::error::length;
+use crate::error::{check_trits, length};
 use crate::{Conv2d, KernelError};
 
 /// Outputs of one tile.
@@ -109,10 +109,7 @@ impl Lut {
 
     pub(super) fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
         let taps = self.taps;
-        length("Lut::repack", "trits", taps.k() * taps.n, trits.len())?;
-        if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
-            return Err(KernelError::Weight { format: "Lut", index, value: trits[index].into() });
-        }
+        check_trits("Lut::repack", "Lut", taps.k() * taps.n, trits)?;
         let (tap_groups, groups, bits) = (taps.tap_groups(), taps.groups(), self.bits());
         for (tile, starts) in self.starts.chunks_exact_mut(groups).enumerate() {
             let first = tile * OUTPUTS;

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::Form;
 use crate::dispatch::{Kernel, Path};
-use crate::error::length;
+use crate::error::{check_trits, length};
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
 use crate::scratch::Scratch;
@@ -56,10 +56,7 @@ impl Packed2 {
     }
 
     pub(super) fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
-        length("Packed2::repack", "trits", self.k * self.n, trits.len())?;
-        if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
-            return Err(KernelError::Weight { format: "Packed2", index, value: trits[index].into() });
-        }
+        check_trits("Packed2::repack", "Packed2", self.k * self.n, trits)?;
         let (n, quads) = (self.n, self.k.div_ceil(QUAD));
         for (i, quad) in self.quads.iter_mut().enumerate() {
             let (first, code) = (i / quads * PANEL, i % quads * QUAD);

@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::dispatch::{Kernel, Path};
-use crate::error::length;
+use crate::error::{check_trits, length};
 use crate::integer::epilogue::Epilogue;
 use crate::integer::patches::Patches;
 use crate::integer::run::Weight;
@@ -90,10 +90,7 @@ impl Panel8 {
     /// `trits` of another length, or a value that is no trit; the old weight is then kept.
     pub(crate) fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
         let Layout { segment, n, .. } = self.layout;
-        length("Panel8::repack", "trits", self.layout.k() * n, trits.len())?;
-        if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
-            return Err(KernelError::Weight { format: "Panel8", index, value: trits[index].into() });
-        }
+        check_trits("Panel8::repack", "Panel8", self.layout.k() * n, trits)?;
         let segment_steps = self.layout.segment_steps();
         for (panel, steps) in self.steps.chunks_exact_mut(self.layout.steps()).enumerate() {
             let first = panel * PANEL;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use super::Form;
 use crate::dispatch::{Kernel, Path};
-use crate::error::length;
+use crate::error::{check_trits, length};
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
 use crate::{KernelError, parallel};
@@ -62,10 +62,7 @@ impl Rows {
     }
 
     pub(super) fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
-        length("Rows::repack", "trits", self.k * self.n, trits.len())?;
-        if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
-            return Err(KernelError::Weight { format: "Rows", index, value: trits[index].into() });
-        }
+        check_trits("Rows::repack", "Rows", self.k * self.n, trits)?;
         let (n, count) = (self.n, self.k.div_ceil(LINE));
         let mut groups = &mut self.lines[..];
         for first in (0..n).step_by(PANEL) {

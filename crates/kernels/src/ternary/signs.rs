@@ -9,7 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::Form;
-use crate::error::length;
+use crate::error::{check_trits, length};
 use crate::integer::epilogue::Epilogue;
 use crate::integer::patches::Patches;
 use crate::integer::{Layout, PANEL};
@@ -78,10 +78,7 @@ impl Signs {
 
     pub(super) fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
         let n = self.layout.n;
-        length("Signs::repack", "trits", self.k() * n, trits.len())?;
-        if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
-            return Err(KernelError::Weight { format: "Signs", index, value: trits[index].into() });
-        }
+        check_trits("Signs::repack", "Signs", self.k() * n, trits)?;
         let (pixel, run) = (self.channels.div_ceil(BYTE), self.layout.segment_steps());
         let panels = self.steps.chunks_exact_mut(self.layout.steps());
         for (panel, (steps, negated)) in panels.zip(self.negated.chunks_exact_mut(PANEL)).enumerate() {

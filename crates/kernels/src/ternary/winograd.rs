@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use super::Form;
 use crate::dispatch::{Kernel, Path, two_paths};
-use crate::error::length;
+use crate::error::{check_trits, length};
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
 use crate::scratch::Scratch;
@@ -82,10 +82,7 @@ impl Winograd {
 
     pub(super) fn repack(&mut self, trits: &[i8]) -> Result<(), KernelError> {
         let (channels, n) = (self.channels, self.n);
-        length("Winograd::repack", "trits", self.k() * n, trits.len())?;
-        if let Some(index) = trits.iter().position(|t| !(-1..=1).contains(t)) {
-            return Err(KernelError::Weight { format: "Winograd", index, value: trits[index].into() });
-        }
+        check_trits("Winograd::repack", "Winograd", self.k() * n, trits)?;
         let steps = Self::filled(channels) / 2;
         for (panel, points) in self.steps.chunks_exact_mut(POINTS * steps).enumerate() {
             fill_panel(points, trits, (channels, n), panel * PANEL);
