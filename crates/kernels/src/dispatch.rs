@@ -140,7 +140,7 @@ pub fn knobs() -> alloc::vec::Vec<Knob> {
         },
         Knob {
             variable: FORM_VARIABLE,
-            meaning: "packed form of ternary weights: panel8, signs, lut2, lut1, packed2 or winograd",
+            meaning: concat!("packed form of ternary weights: ", crate::ternary::form_names!()),
             value: named.clone(),
             picked: forms,
         },

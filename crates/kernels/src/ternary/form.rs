@@ -5,6 +5,14 @@ use core::str::FromStr;
 
 use crate::dispatch::Path;
 
+/// The names of all forms, for messages.
+macro_rules! form_names {
+    () => {
+        "panel8, signs, lut2, lut1, packed2, winograd or rows"
+    };
+}
+pub(crate) use form_names;
+
 /// A packed form of a ternary weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Form {
@@ -138,9 +146,7 @@ pub struct UnknownForm;
 
 impl fmt::Display for UnknownForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "unknown form of ternary weights: expected `panel8`, `signs`, `lut2`, `lut1`, `packed2`, `winograd` or `rows`",
-        )
+        f.write_str(concat!("unknown form of ternary weights: expected ", form_names!()))
     }
 }
 
@@ -196,6 +202,10 @@ mod tests {
     fn names_come_back() {
         for form in Form::ALL {
             assert_eq!(form.to_string().parse(), Ok(form));
+            assert!(
+                form_names!().split([',', ' ']).any(|name| name == form.to_string()),
+                "{form} is not named"
+            );
         }
         assert!("lut3".parse::<Form>().is_err());
     }

@@ -26,6 +26,7 @@ pub(crate) mod signs;
 pub mod storage;
 pub(crate) mod winograd;
 
+pub(crate) use form::form_names;
 pub use form::{Form, UnknownForm};
 use packed::Kind;
 pub use packed::Packed;
