@@ -37,7 +37,7 @@ pub(super) struct Residual {
 impl Residual {
     pub(super) fn new(branches: [&Packed; 2], codes: CodeGrid) -> Result<Self, KernelError> {
         // The branch with the most to compute is last. A sum of two floats has no order.
-        let kept = usize::from(branches[0].macs() > branches[1].macs());
+        let kept = usize::from(branches[0].macs > branches[1].macs);
         let last = 1 - kept;
         let affine = [affine(branches[kept])?, affine(branches[last])?];
         Ok(Self { kept, last, affine, grid: grid(codes) })

@@ -44,6 +44,8 @@ pub(super) struct Packed {
     /// What the zero point adds to each channel's accumulators.
     pub(super) offset: Vec<i32>,
     pub(super) affine: Affine,
+    /// Multiply-accumulates of one sample.
+    pub(super) macs: u64,
 }
 
 #[derive(Debug)]
@@ -181,6 +183,7 @@ impl Packed {
             weights,
             offset: (0..window.out_c).map(|c| zero * total(c)).collect(),
             affine: branch.affine.clone(),
+            macs: branch.linear.macs(),
         })
     }
 
@@ -203,17 +206,6 @@ impl Packed {
             }
             _ => self.apply(w, n, &Accumulators, out),
         }
-    }
-
-    /// Multiply-accumulates of one sample.
-    pub(super) fn macs(&self) -> usize {
-        let taps = self.window.kernel_h * self.window.kernel_w;
-        self.window.output_len()
-            * match &self.weights {
-                Packing::Codes => 0,
-                Packing::Depthwise(_) => taps,
-                _ => taps * self.window.in_c,
-            }
     }
 
     /// What `epilogue` makes of `n` samples.
