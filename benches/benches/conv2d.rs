@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kernels::dispatch::Kernel;
 use kernels::epilogue::{Requantize, Scale};
 use kernels::int8;
-use kernels::ternary::{self, Form, Packed};
+use kernels::ternary::{self, Form, Packed, float as real};
 use kernels::{Conv2d, Padding, conv2d, depthwise};
 
 /// A requantisation of `n` channels that keeps codes in range.
@@ -25,7 +25,8 @@ fn convolutions(c: &mut Criterion) {
         group.throughput(Throughput::Elements(g.macs())).sample_size(20);
         let (x, w) = (codes(g.input_len()), trits(g.kernel_len()));
         let (requantize, factors) = (requantization(co), vec![1.0; co]);
-        let (mut y, mut real) = (vec![0; g.output_len()], vec![0.0; g.output_len()]);
+        let (mut y, mut scaled) = (vec![0; g.output_len()], vec![0.0; g.output_len()]);
+        let mut sums = scaled.clone();
 
         for form in Form::ALL.into_iter().filter(|&form| !matches!(form, Form::Packed2 | Form::Rows)) {
             let packed = Packed::conv2d(form, &g, &w).expect("trits");
@@ -37,7 +38,9 @@ fn convolutions(c: &mut Criterion) {
             group.bench_function(format!("ternary {form} to codes"), |b| b.iter(&mut run));
             let scale = Scale { scale: &factors, bias: &factors };
             group.bench_function(format!("ternary {form} to f32"), |b| {
-                b.iter(|| ternary::conv2d(kernel, &g, (&x, 0), &packed, &scale, &mut real).expect("shapes"));
+                b.iter(|| {
+                    ternary::conv2d(kernel, &g, (&x, 0), &packed, &scale, &mut scaled).expect("shapes")
+                });
             });
         }
         let packed = int8::Packed::conv2d(&g, &w).expect("bytes");
@@ -47,13 +50,22 @@ fn convolutions(c: &mut Criterion) {
 
         let (x, w, dy) = (floats(g.input_len()), floats(g.kernel_len()), floats(g.output_len()));
         let (mut dx, mut dw) = (x.clone(), w.clone());
-        group.bench_function("f32", |b| b.iter(|| conv2d::forward(&g, &x, &w, &mut real).expect("shapes")));
-        group.bench_function("f32 input gradient", |b| {
-            b.iter(|| conv2d::input_grad(&g, &dy, &w, &mut dx).expect("shapes"));
-        });
-        group.bench_function("f32 weight gradient", |b| {
-            b.iter(|| conv2d::weight_grad(&g, &x, &dy, &mut dw).expect("shapes"));
-        });
+        let mut float = |name: &str, run: &mut dyn FnMut()| {
+            for limit in Report::float_limits() {
+                let name = format!("{} {name}", conv_name((batch, side, ci, co)));
+                report.add(&name, limit, g.macs() as usize, &mut *run);
+            }
+            group.bench_function(name, |b| b.iter(&mut *run));
+        };
+        float("f32", &mut || conv2d::forward(&g, &x, &w, &mut scaled).expect("shapes"));
+        float("f32 input gradient", &mut || conv2d::input_grad(&g, &dy, &w, &mut dx).expect("shapes"));
+        float("f32 weight gradient", &mut || conv2d::weight_grad(&g, &x, &dy, &mut dw).expect("shapes"));
+        let (trits, factors) = (trits(g.kernel_len()), vec![0.5; co]);
+        for form in real::Form::ALL.into_iter().filter(|form| form.takes(&g)) {
+            let packed = real::Packed::conv2d(form, &g, &trits, &factors).expect("trits");
+            let name = format!("f32 x ternary {form:?}");
+            float(&name, &mut || real::conv2d(&g, &x, &packed, &mut sums).expect("shapes"));
+        }
         group.finish();
     }
     report.print();

@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use benches::peers::{Peer, Sampler, Work, rate, serve};
-use benches::{CONVOLUTIONS, GEMMS, codes, conv_name, floats, gemm_name, rust_peers, trits};
+use benches::{CONVOLUTIONS, GEMMS, TRAINED, codes, conv_name, floats, gemm_name, rust_peers, trits};
 use kernels::dispatch::Kernel;
 use kernels::epilogue::{Accumulators, Requantize};
 use kernels::gemm::MatRef;
 use kernels::limits::{Limit, clock};
-use kernels::ternary::float::{self, Sums3};
+use kernels::ternary::float;
 use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding, conv2d};
 
@@ -50,18 +50,20 @@ fn float_gemm(shape: Gemm) -> Sampler {
     })
 }
 
-fn sums_gemm(shape: Gemm) -> Sampler {
+fn float_ternary_gemm(shape: Gemm) -> Sampler {
     let (m, k, n) = shape;
-    let (a, w) = (floats(m * k), Sums3::gemm(k, n, &trits(k * n)).expect("trits"));
-    let (scale, mut c) = (vec![0.5; n], vec![0.0; m * n]);
-    rate(gmacs(shape), move || float::gemm(&a, &w, &scale, &mut c).expect("shapes"))
+    let form = float::Form::for_gemm(m, k, n);
+    let w = float::Packed::gemm(form, k, n, &trits(k * n), &vec![0.5; n]).expect("trits");
+    let (a, mut c) = (floats(m * k), vec![0.0; m * n]);
+    rate(gmacs(shape), move || float::gemm(&a, &w, &mut c).expect("shapes"))
 }
 
-fn sums_conv(shape: Conv) -> Sampler {
+fn float_ternary_conv(shape: Conv) -> Sampler {
     let g = geometry(shape);
-    let (x, w) = (floats(g.input_len()), Sums3::conv2d(&g, &trits(g.kernel_len())).expect("trits"));
-    let (scale, mut y) = (vec![0.5; shape.3], vec![0.0; g.output_len()]);
-    rate(g.macs() as f64 / 1e9, move || float::conv2d(&g, &x, &w, &scale, &mut y).expect("shapes"))
+    let form = float::Form::for_conv2d(&g);
+    let w = float::Packed::conv2d(form, &g, &trits(g.kernel_len()), &vec![0.5; shape.3]).expect("trits");
+    let (x, mut y) = (floats(g.input_len()), vec![0.0; g.output_len()]);
+    rate(g.macs() as f64 / 1e9, move || float::conv2d(&g, &x, &w, &mut y).expect("shapes"))
 }
 
 fn geometry((batch, side, ci, co): Conv) -> Conv2d {
@@ -87,6 +89,28 @@ fn float_conv(shape: Conv) -> Sampler {
     rate(g.macs() as f64 / 1e9, move || conv2d::forward(&g, &x, &w, &mut y).expect("shapes"))
 }
 
+fn input_grad(shape: Conv) -> Sampler {
+    let g = geometry(shape);
+    let (dy, w, mut dx) = (floats(g.output_len()), floats(g.kernel_len()), vec![0.0; g.input_len()]);
+    rate(g.macs() as f64 / 1e9, move || conv2d::input_grad(&g, &dy, &w, &mut dx).expect("shapes"))
+}
+
+fn weight_grad(shape: Conv) -> Sampler {
+    let g = geometry(shape);
+    let (x, dy, mut dw) = (floats(g.input_len()), floats(g.output_len()), vec![0.0; g.kernel_len()]);
+    rate(g.macs() as f64 / 1e9, move || conv2d::weight_grad(&g, &x, &dy, &mut dw).expect("shapes"))
+}
+
+/// What gradients of a convolution are called, after its name.
+const GRADIENTS: [Gradient; 2] = [("input gradient", input_grad), ("weight gradient", weight_grad)];
+
+type Gradient = (&'static str, fn(Conv) -> Sampler);
+
+fn gradients() -> impl Iterator<Item = (Conv, Gradient)> {
+    let shapes = CONVOLUTIONS.into_iter().chain(TRAINED);
+    shapes.flat_map(|shape| GRADIENTS.map(|gradient| (shape, gradient)))
+}
+
 fn ours() -> Vec<Work> {
     let mut works = Vec::new();
     let mut add = |name: String, mode: &str, prepare: Box<dyn Fn() -> Sampler>| {
@@ -96,21 +120,28 @@ fn ours() -> Vec<Work> {
         for mode in INTEGER {
             add(gemm_name(shape), mode, Box::new(move || ternary_gemm(mode, shape)));
         }
-        add(gemm_name(shape), "f32 x ternary", Box::new(move || sums_gemm(shape)));
+        add(gemm_name(shape), "f32 x ternary", Box::new(move || float_ternary_gemm(shape)));
         add(gemm_name(shape), "f32 x f32", Box::new(move || float_gemm(shape)));
     }
     for shape in CONVOLUTIONS {
         for mode in INTEGER {
             add(conv_name(shape), mode, Box::new(move || ternary_conv(mode, shape)));
         }
-        add(conv_name(shape), "f32 x ternary", Box::new(move || sums_conv(shape)));
+        add(conv_name(shape), "f32 x ternary", Box::new(move || float_ternary_conv(shape)));
         add(conv_name(shape), "f32 x f32", Box::new(move || float_conv(shape)));
+    }
+    for (shape, (what, run)) in gradients() {
+        let name = conv_name(shape);
+        works.push(Work::new(format!("{name}, f32 {what}"), "GMAC/s", format!("{name} {what}"), move || {
+            run(shape)
+        }));
     }
     works
 }
 
 /// Endings of the names of our works that integer and float peers are compared with.
 const INTEGER: &[&str] = &["u8 x ternary", "2-bit x ternary", "1-bit x ternary"];
+const FLOAT: &[&str] = &["f32 x f32", "f32 x ternary", "f32 input gradient", "f32 weight gradient"];
 
 /// What the machine can do at most, as one more peer: its ratio is the fraction of the limit.
 fn limit(limit: Limit) -> Option<Peer> {
@@ -121,12 +152,13 @@ fn limit(limit: Limit) -> Option<Peer> {
         Limit::Count1 => ("limit: ternlog + popcnt + paddd", &["1-bit x ternary"]),
         Limit::Lut2 => ("limit: pshufb + paddb, 2 codes", &["2-bit x ternary"]),
         Limit::Lut1 => ("limit: pshufb + paddb, 4 codes", &["1-bit x ternary"]),
-        Limit::Fma => ("limit: fma", &["f32 x f32", "f32 x ternary"]),
+        Limit::Fma => ("limit: fma, 8 wide", FLOAT),
+        Limit::Fma16 => ("limit: fma, 16 wide", FLOAT),
         Limit::Sums3 => ("limit: addps from L1, 3 codes", &["f32 x ternary"]),
     };
-    // Of the integer loops, those of the path in force.
-    let floats = matches!(limit, Limit::Fma | Limit::Sums3);
-    if !floats && limit.path() != kernels::dispatch::path() {
+    // Of the integer loops, those of the path in force; of the others, those it has the instructions of.
+    let any = matches!(limit, Limit::Fma | Limit::Sums3);
+    if !any && limit.path() != kernels::dispatch::path() {
         return None;
     }
     limit.measure()?;
@@ -134,7 +166,9 @@ fn limit(limit: Limit) -> Option<Peer> {
         let sample = move || limit.measure().unwrap_or(f64::NAN) / 1e9;
         Work::new(name.clone(), "GMAC/s", name, move || Box::new(sample))
     };
-    let works = GEMMS.map(gemm_name).into_iter().chain(CONVOLUTIONS.map(conv_name)).map(work).collect();
+    let gradients = gradients().map(|(shape, (what, _))| format!("{} {what}", conv_name(shape)));
+    let names = GEMMS.map(gemm_name).into_iter().chain(CONVOLUTIONS.map(conv_name)).chain(gradients);
+    let works = names.map(work).collect();
     Some(Peer { name, version: format!("at {:.2} GHz", clock() / 1e9), works, ours })
 }
 

@@ -10,7 +10,7 @@ mod shapes;
 
 pub use report::Report;
 pub use rust_peers::{Call, RustPeer, rust_peers};
-pub use shapes::{CONVOLUTIONS, GEMMS, codes, conv_name, floats, gemm_name, trits};
+pub use shapes::{CONVOLUTIONS, GEMMS, TRAINED, codes, conv_name, floats, gemm_name, trits};
 
 /// The README's examples, which this makes tests.
 #[cfg(doctest)]

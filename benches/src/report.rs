@@ -33,6 +33,13 @@ impl Report {
         }
     }
 
+    /// What f32 loops are measured by: fused products 8 wide, and 16 wide where the path in force has them.
+    pub fn float_limits() -> impl Iterator<Item = Limit> {
+        [Limit::Fma, Limit::Fma16]
+            .into_iter()
+            .filter(|limit| limit.path() != Path::Avx512 || path() == Path::Avx512)
+    }
+
     /// Times `call`, of `macs` multiply-accumulates, and the limit and the clock just before: the fastest of each.
     /// Does nothing where a bench only checks that it runs.
     pub fn add(&mut self, name: &str, limit: Limit, macs: usize, mut call: impl FnMut()) {

@@ -28,6 +28,9 @@ pub const CONVOLUTIONS: [(usize, usize, usize, usize); 9] = [
     (64, 32, 32, 32),
 ];
 
+/// Convolutions of which only gradients are timed: the later ones of a batch that is trained on.
+pub const TRAINED: [(usize, usize, usize, usize); 2] = [(64, 16, 64, 64), (64, 8, 128, 128)];
+
 /// The name of a GEMM, the same for every peer.
 pub fn gemm_name((m, k, n): (usize, usize, usize)) -> String {
     format!("gemm {m}x{k}x{n}")
@@ -60,7 +63,7 @@ fn mixed(len: usize) -> impl Iterator<Item = u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONVOLUTIONS, GEMMS, codes, floats, trits};
+    use super::{CONVOLUTIONS, GEMMS, TRAINED, codes, floats, trits};
 
     #[test]
     fn inputs_cover_their_ranges() {
@@ -75,7 +78,7 @@ mod tests {
         for shape in GEMMS {
             assert!(python.contains(&format!("{shape:?}")), "{shape:?}");
         }
-        for shape in CONVOLUTIONS {
+        for shape in CONVOLUTIONS.into_iter().chain(TRAINED) {
             assert!(python.contains(&format!("{shape:?}")), "{shape:?}");
         }
     }

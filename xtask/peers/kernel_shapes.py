@@ -3,6 +3,7 @@
 # Endings of the names of our works that integer and float peers are compared with.
 INTEGER = ["u8 x ternary", "2-bit x ternary", "1-bit x ternary"]
 FLOAT = ["f32 x f32", "f32 x ternary"]
+GRADIENTS = ["input gradient", "weight gradient"]
 
 # m, k, n
 GEMMS = [
@@ -15,6 +16,9 @@ CONVOLUTIONS = [
     (1, 32, 32, 32), (1, 16, 64, 64), (1, 16, 32, 64), (1, 32, 16, 16), (1, 16, 128, 128), (1, 32, 64, 64),
     (1, 8, 128, 128), (1, 32, 3, 32), (64, 32, 32, 32),
 ]
+
+# As above, of which only gradients are timed.
+TRAINED = [(64, 16, 64, 64), (64, 8, 128, 128)]
 
 
 def gemm_name(m, k, n):

@@ -27,13 +27,15 @@ pub enum Limit {
     Lut1,
     /// f32 by `vfmadd231ps`, 8 wide, all in registers.
     Fma,
+    /// The same, 16 wide.
+    Fma16,
     /// f32 times trits by sums looked up three codes at a time: `vaddps` from L1, 8 wide.
     Sums3,
 }
 
 impl Limit {
     /// All of them.
-    pub const ALL: [Limit; 8] = [
+    pub const ALL: [Limit; 9] = [
         Self::Panel8,
         Self::Vnni,
         Self::Count2,
@@ -41,6 +43,7 @@ impl Limit {
         Self::Lut2,
         Self::Lut1,
         Self::Fma,
+        Self::Fma16,
         Self::Sums3,
     ];
 
@@ -53,7 +56,8 @@ impl Limit {
             Self::Count1 => "ternlog + popcnt + paddd",
             Self::Lut2 => "pshufb + paddb, 2 codes",
             Self::Lut1 => "pshufb + paddb, 4 codes",
-            Self::Fma => "fma",
+            Self::Fma => "fma, 8 wide",
+            Self::Fma16 => "fma, 16 wide",
             Self::Sums3 => "addps from L1, 3 codes",
         }
     }
@@ -61,7 +65,7 @@ impl Limit {
     /// The path that has the loop's instructions.
     pub fn path(self) -> Path {
         match self {
-            Self::Vnni | Self::Count2 | Self::Count1 => Path::Avx512,
+            Self::Vnni | Self::Count2 | Self::Count1 | Self::Fma16 => Path::Avx512,
             _ => Path::Avx2,
         }
     }
@@ -77,6 +81,7 @@ impl Limit {
             Self::Lut2 => (8.0 * 32.0 * 2.0, lut),
             Self::Lut1 => (8.0 * 32.0 * 4.0, lut),
             Self::Fma => (12.0 * 8.0, fma),
+            Self::Fma16 => (12.0 * 16.0, fma16),
             Self::Sums3 => (8.0 * 8.0 * 3.0, sums),
         };
         let memory = Memory([1; 16384]);
@@ -311,6 +316,33 @@ unsafe fn fma(_: &Memory, turns: u64) {
             out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _, out("ymm5") _,
             out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
             out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+            options(nomem, nostack)
+        );
+    }
+}
+
+/// As [`fma`], 16 wide.
+///
+/// # Safety
+/// The CPU has AVX-512F; `turns` is not zero.
+unsafe fn fma16(_: &Memory, turns: u64) {
+    // SAFETY: registers only; zeroed first, for slow numbers would slow it.
+    unsafe {
+        asm!(
+            "vzeroall",
+            "2:",
+            "vfmadd231ps zmm0, zmm14, zmm15", "vfmadd231ps zmm1, zmm14, zmm15",
+            "vfmadd231ps zmm2, zmm14, zmm15", "vfmadd231ps zmm3, zmm14, zmm15",
+            "vfmadd231ps zmm4, zmm14, zmm15", "vfmadd231ps zmm5, zmm14, zmm15",
+            "vfmadd231ps zmm6, zmm14, zmm15", "vfmadd231ps zmm7, zmm14, zmm15",
+            "vfmadd231ps zmm8, zmm14, zmm15", "vfmadd231ps zmm9, zmm14, zmm15",
+            "vfmadd231ps zmm10, zmm14, zmm15", "vfmadd231ps zmm11, zmm14, zmm15",
+            "dec {n}",
+            "jnz 2b",
+            n = inout(reg) turns => _,
+            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
+            out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+            out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _,
             options(nomem, nostack)
         );
     }

@@ -76,6 +76,22 @@ fn float_operations_allocate_nothing_once_warm() {
 }
 
 #[test]
+fn floats_times_trits_allocate_nothing_once_warm() {
+    use kernels::ternary::float::{self, Form, Packed};
+    let g = Conv2d::new([4, 12, 12, 16], [3, 3, 16, 24], [1, 1], Padding::Same).expect("geometry");
+    let (x, w, scale) = (vec![1.0_f32; g.input_len()], vec![1_i8; g.kernel_len()], [0.5_f32; 24]);
+    let mut y = vec![0.0; g.output_len()];
+    for form in Form::ALL {
+        let mut packed = Packed::conv2d(form, &g, &w, &scale).expect("trits");
+        let count = allocations(|| {
+            packed.repack(&w, &scale).expect("trits");
+            float::conv2d(&g, &x, &packed, &mut y).expect("shapes");
+        });
+        assert_eq!(count, 0, "{form:?}");
+    }
+}
+
+#[test]
 fn integer_operations_and_packing_allocate_nothing_once_warm() {
     let kernel = Kernel::default();
     let g = Conv2d::new([4, 12, 12, 15], [3, 3, 15, 24], [1, 1], Padding::Same).expect("geometry");

@@ -7,7 +7,7 @@ use common::{codes, trits, values};
 use kernels::dispatch::{Kernel, Path};
 use kernels::epilogue::{Accumulators, Requantize, Scale};
 use kernels::int8;
-use kernels::ternary::float::{self, Sums3};
+use kernels::ternary::float::{self, Form as RealForm, Packed as RealPacked};
 use kernels::ternary::{self, Form, Packed};
 use kernels::{Conv2d, Padding, reference};
 
@@ -92,11 +92,13 @@ fn convolutions_at_the_edges() {
 }
 
 #[test]
-fn sums_at_the_edges() {
-    for [m, n, k] in PRODUCTS {
+fn floats_times_trits_at_the_edges() {
+    for ([m, n, k], form) in PRODUCTS.into_iter().flat_map(|p| [(p, RealForm::Sums3), (p, RealForm::Panels)])
+    {
         let (a, w): (Vec<f32>, _) = (values(9, m * k), trits(10, k * n));
         let mut got = vec![f32::NAN; m * n];
-        float::gemm(&a, &Sums3::gemm(k, n, &w).expect("trits"), &vec![1.0; n], &mut got).expect("shapes");
+        let packed = RealPacked::gemm(form, k, n, &w, &vec![1.0; n]).expect("trits");
+        float::gemm(&a, &packed, &mut got).expect("shapes");
         for (i, got) in got.iter().enumerate() {
             let want: f64 = (0..k).map(|p| f64::from(a[i / n * k + p]) * f64::from(w[p * n + i % n])).sum();
             assert!((f64::from(*got) - want).abs() <= (k + 2) as f64 * f64::from(f32::EPSILON) * k as f64);

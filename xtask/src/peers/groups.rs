@@ -25,7 +25,8 @@ const fn of(requirements: &'static str, scripts: &'static [&'static str]) -> Pee
 #[rustfmt::skip]
 pub(super) const GROUPS: &[Group] = &[
     Group { name: "kernels", about: "matrix products and convolutions, one by one", ours: "peers_kernels",
-        peers: &[of("kernels.txt", &["onnxruntime_kernels.py", "litert_kernels.py"])] },
+        peers: &[of("kernels.txt", &["onnxruntime_kernels.py", "litert_kernels.py"]),
+            of("train.txt", &["torch_kernels.py"])] },
     Group { name: "train", about: "training steps and inference of a whole CNN", ours: "peers_train",
         peers: &[of("train.txt", &["torch_train.py", "onnxruntime_train.py"]),
             of("qkeras.txt", &["qkeras_train.py"])] },

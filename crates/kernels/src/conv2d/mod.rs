@@ -37,8 +37,13 @@ pub fn forward<T: Real>(g: &Conv2d, x: &[T], w: &[T], y: &mut [T]) -> Result<(),
     let (k, n) = (g.patch(), g.out_c);
     let mut packed = Scratch::<T>::take(Packed::<T>::len(k, n));
     float::pack(MatRef::rows(w, n), (k, n), (0, k), &mut packed);
-    let right = Packed::new(&packed, k, n);
-    let target = Target { rows: Rows::every(n), add: false };
+    with_panels(g, x, &Packed::new(&packed, k, n), y);
+    Ok(())
+}
+
+/// The convolution with a kernel packed as a matrix `[patch, cout]`, whose panels are read as they are.
+pub(crate) fn with_panels<T: Real>(g: &Conv2dSizes, x: &[T], right: &Packed<'_, T>, y: &mut [T]) {
+    let target = Target { rows: Rows::every(g.out_c), add: false };
     strips(g, (BLOCK_MACS, 0), y, |image, strip, y| {
         with_rows(g, x, image, &strip, |a, line| {
             let rows = Rows {
@@ -48,10 +53,9 @@ pub fn forward<T: Real>(g: &Conv2d, x: &[T], w: &[T], y: &mut [T]) -> Result<(),
                 column_step: g.stride_w * g.in_c,
             };
             let runs = Runs { runs: g.kernel_h, run_step: line, len: g.kernel_w * g.in_c, step: 1 };
-            float::product(Left { a, count: strip.rows * g.out_w, rows, runs }, &right, target, y);
+            float::product(Left { a, count: strip.rows * g.out_w, rows, runs }, right, target, y);
         });
     });
-    Ok(())
 }
 
 /// Calls `f(data, elements of a row)` with the input rows of a strip of image `image`, padded where the geometry asks

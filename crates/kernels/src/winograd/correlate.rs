@@ -19,9 +19,34 @@ const AHEAD: usize = 2;
 
 /// `y = conv(x, w)`. Lengths have been checked, and [`super::applies`].
 pub(crate) fn forward<T: Real>(g: &Conv2dSizes, x: &[T], w: &[T], y: &mut [T]) {
+    let mut points = Scratch::<T>::take(points_len::<T>((g.in_c, g.out_c)));
+    kernel_points(w, (g.in_c, g.out_c), &mut points);
+    forward_at_points(g, x, &points, y);
+}
+
+/// As [`forward`], with the kernel's points made before by [`kernel_points`].
+pub(crate) fn forward_at_points<T: Real>(g: &Conv2dSizes, x: &[T], points: &[T], y: &mut [T]) {
     let from = Field { h: g.in_h, w: g.in_w, c: g.in_c };
     let to = Field { h: g.out_h, w: g.out_w, c: g.out_c };
-    correlate((from, to), (g.pad_top, g.pad_left), x, w, y);
+    correlate((from, to), (g.pad_top, g.pad_left), x, points, y);
+}
+
+/// Elements from point to point of one panel, for kernels of `terms` inputs.
+fn point_step<T: Real>(terms: usize) -> usize {
+    terms * T::PANEL + SKEW
+}
+
+/// Elements that the points of a kernel `[3, 3, terms, n]` take.
+pub(crate) fn points_len<T: Real>((terms, n): (usize, usize)) -> usize {
+    n.div_ceil(T::PANEL) * POINTS * point_step::<T>(terms)
+}
+
+/// Writes the points of kernel `w` `[3, 3, terms, n]`: panel after panel, each with all points.
+pub(crate) fn kernel_points<T: Real>(w: &[T], (terms, n): (usize, usize), to: &mut [T]) {
+    let step = point_step::<T>(terms);
+    parallel::for_each_chunk(to, POINTS * step, |panel, to| {
+        kernel_panel(w, (terms, n), panel * T::PANEL, to, step);
+    });
 }
 
 /// `dx = input_grad(dy, w)`. Lengths have been checked, and [`super::applies`].
@@ -40,26 +65,22 @@ pub(crate) fn input_grad<T: Real>(g: &Conv2dSizes, dy: &[T], w: &[T], dx: &mut [
             }
         }
     }
-    correlate((from, to), (2 - g.pad_top, 2 - g.pad_left), dy, &turned, dx);
+    let mut points = Scratch::<T>::take(points_len::<T>((co, ci)));
+    kernel_points(&turned, (co, ci), &mut points);
+    correlate((from, to), (2 - g.pad_top, 2 - g.pad_left), dy, &points, dx);
 }
 
-/// Correlates images of one field with a kernel `[3, 3, from.c, to.c]`, padded above and on the left.
+/// Correlates images of one field with the kernel `[3, 3, from.c, to.c]` of these points, padded above and on the left.
 fn correlate<T: Real>(
     (from, to): (Field, Field),
     (top, left): (usize, usize),
     x: &[T],
-    w: &[T],
+    panels: &[T],
     y: &mut [T],
 ) {
     let (ci, co) = (from.c, to.c);
     let tiles = Tiles::new(to.h, to.w);
-    // Panel after panel, each with all points.
-    let step = ci * T::PANEL + SKEW;
-    let mut panels = Scratch::<T>::take(co.div_ceil(T::PANEL) * POINTS * step);
-    parallel::for_each_chunk(&mut panels, POINTS * step, |panel, to| {
-        kernel_panel(w, (ci, co), panel * T::PANEL, to, step);
-    });
-    let panels = &panels[..];
+    let step = point_step::<T>(ci);
     // Rows of tiles if they do not overlap the next image, else whole images.
     let (unit, unit_tiles) = match to.h.is_multiple_of(TILE) {
         true => (TILE * to.w * co, tiles.across),

@@ -13,7 +13,7 @@ mod correlate;
 mod points;
 mod weight_grad;
 
-pub(crate) use correlate::{forward, input_grad};
+pub(crate) use correlate::{forward, forward_at_points, input_grad, kernel_points, points_len};
 pub(crate) use weight_grad::weight_grad;
 
 use crate::Real;
