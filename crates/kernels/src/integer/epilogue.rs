@@ -12,6 +12,8 @@ use crate::integer::{LARGEST_ACCUMULATOR, PANEL};
 use crate::lanes::{lanes, lanes_mut};
 
 #[cfg(feature = "std")]
+use super::lines::{self, Line, RealLines};
+#[cfg(feature = "std")]
 pub use super::quantize::{Addend, Affine, Grid, Quantize, QuantizeSum, apply};
 
 mod sealed {
@@ -166,6 +168,8 @@ impl Epilogue for Scale<'_> {
 /// `code = clamp(zero_point + floor(((acc + bias[n]) * multiplier[n] + 2^(shift[n] - 1)) / 2^shift[n]), low, high)`,
 /// exactly (64-bit products): rounding to nearest, ties upwards.
 ///
+/// Vectors compute it in f32 wherever that was found to give the same codes for every accumulator.
+///
 /// It stands for `acc * multiplier / 2^shift`; [`Requantize::factor`] finds the pair for a real factor. [`Requantize::lines`]
 /// takes any intercept instead of a bias and half a unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,16 +186,9 @@ pub struct Requantize {
     range: [i32; 2],
     /// The parameters of each panel of channels, as vectors want them; the last one is filled up with factors of zero.
     sixteens: Vec<Sixteen>,
-    /// Panels whose codes are computed in f32; empty if none are.
+    /// Per panel, lines in f32 that give the same codes, where there are any: vectors are faster with them.
+    #[cfg(feature = "std")]
     reals: Vec<Option<RealLines>>,
-}
-
-/// Lines of 16 channels in f32.
-#[derive(Debug, Clone, PartialEq)]
-#[repr(C, align(64))]
-pub(crate) struct RealLines {
-    pub(crate) slope: [f32; PANEL],
-    pub(crate) intercept: [f32; PANEL],
 }
 
 /// Parameters of 16 channels: 64-bit ones for the even channels, then for the odd ones.
@@ -294,6 +291,15 @@ impl Requantize {
                 shift: array::from_fn(|odd| array::from_fn(|l| bits(2 * l + odd).into())),
             }
         };
+        #[cfg(feature = "std")]
+        let reals = {
+            let line = |i: usize| {
+                let offset = i128::from(addend[i] - OFFSET) + i128::from(bias[i]) * i128::from(multiplier[i]);
+                Line { multiplier: multiplier[i], offset, shift: shift[i] }
+            };
+            let lines: Vec<_> = (0..bias.len()).map(line).collect();
+            lines::panels(&lines, range)
+        };
         Self {
             sixteens: (0..bias.len().div_ceil(PANEL)).map(sixteen).collect(),
             bias,
@@ -303,52 +309,24 @@ impl Requantize {
             addend,
             zero_point,
             range,
-            reals: Vec::new(),
+            #[cfg(feature = "std")]
+            reals,
         }
     }
 
-    /// Lines in f32 in place of [`Self::lines`], which are faster: `code = clamp(round(fma(f32(acc), slope, intercept)), 0, high)`,
-    /// rounded to nearest, ties to even, for all channels of each panel (16 channels from a multiple of 16, or what is left
-    /// of them) in which every channel has a slope and an intercept. It is for the caller to know that they give the same codes.
-    ///
-    /// # Errors
-    /// A channel more or less, a slope beyond ±1 or an intercept beyond ±2^29, or a zero point.
+    /// Panels (16 channels from a multiple of 16, or what is left of them) whose codes vectors compute in f32, because lines
+    /// in f32 were found to give the same ones for every accumulator, and how many panels there are.
     #[cfg(feature = "std")]
-    pub fn with_reals(mut self, reals: &[Option<(f32, f32)>]) -> Result<Self, KernelError> {
-        const OP: &str = "epilogue::Requantize";
-        length(OP, "reals", self.bias.len(), reals.len())?;
-        let good =
-            |&(slope, intercept): &(f32, f32)| slope.abs() <= 1.0 && intercept.abs() <= (1 << 29) as f32;
-        let bad = reals.iter().position(|real| real.as_ref().is_some_and(|real| !good(real)));
-        if bad.is_some() || self.zero_point != 0 || self.range[0] != 0 {
-            let reason = "a slope is beyond 1, an intercept beyond 2^29 (channel), or there is a zero point";
-            return Err(KernelError::Geometry { op: OP, reason, sizes: [bad.unwrap_or(0), 0, 0, 0] });
-        }
-        let panel = |reals: &[Option<(f32, f32)>]| {
-            let mut lines = RealLines { slope: [0.0; PANEL], intercept: [0.0; PANEL] };
-            for (l, real) in reals.iter().enumerate() {
-                (lines.slope[l], lines.intercept[l]) = (*real)?;
-            }
-            Some(lines)
-        };
-        self.reals = reals.chunks(PANEL).map(panel).collect();
-        Ok(self)
-    }
-
-    /// Panels whose codes are computed in f32, and how many there are.
     pub fn real_panels(&self) -> (usize, usize) {
         (self.reals.iter().flatten().count(), self.sixteens.len())
     }
 
-    /// Lines in f32 of the panel of channel `first`, with the largest code.
+    /// Lines in f32 of the panel of channel `first`, with the zero point, and the range after it is added.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
     #[inline(always)]
-    pub(crate) fn real(&self, first: usize) -> Option<(&RealLines, u8)> {
-        // Asked for each few outputs: one comparison where there are none.
-        if self.reals.is_empty() {
-            return None;
-        }
-        let lines = self.reals.get(first / PANEL)?.as_ref()?;
-        Some((lines, self.range[1] as u8))
+    pub(crate) fn real(&self, first: usize) -> Option<(&RealLines, i16, [u8; 2])> {
+        let lines = self.reals[first / PANEL].as_ref()?;
+        Some((lines, self.zero_point as i16, self.range.map(|code| (code + self.zero_point) as u8)))
     }
 
     /// The multiplier (31 significant bits, rounded to nearest) and shift nearest to a real `factor` in [0, 1);
@@ -410,15 +388,6 @@ impl Epilogue for Requantize {
 
     #[inline(always)]
     fn store(&self, acc: &[i32; PANEL], first: usize, out: &mut [u8]) {
-        #[cfg(feature = "std")]
-        if let Some((lines, high)) = self.real(first) {
-            let grid = Grid { unit: 1.0, high };
-            for (l, out) in out.iter_mut().enumerate() {
-                let at = first % PANEL + l;
-                *out = grid.code((acc[l] as f32).mul_add(lines.slope[at], lines.intercept[at]));
-            }
-            return;
-        }
         if out.len() == PANEL {
             self.codes::<PANEL>(acc, first, out);
         } else {

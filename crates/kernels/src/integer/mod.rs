@@ -8,6 +8,8 @@
 pub mod codes;
 pub(crate) mod depthwise;
 pub mod epilogue;
+#[cfg(feature = "std")]
+pub(crate) mod lines;
 pub(crate) mod patches;
 #[cfg(feature = "std")]
 pub(crate) mod quantize;

@@ -53,7 +53,7 @@ pub(crate) unsafe fn scale(e: &Scale<'_>, acc: [__m256i; 2], first: usize, out: 
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 pub(crate) unsafe fn requantize(e: &Requantize, acc: [__m256i; 2], first: usize, out: &mut [u8; PANEL]) {
-    if let Some((p, high)) = e.real(first) {
+    if let Some((p, zero_point, range)) = e.real(first) {
         let mut q = [_mm256_setzero_si256(); 2];
         for half in 0..2 {
             // SAFETY: `RealLines` are aligned to 64 bytes, and the halves of their arrays are whole vectors.
@@ -67,7 +67,7 @@ pub(crate) unsafe fn requantize(e: &Requantize, acc: [__m256i; 2], first: usize,
             // it to a byte.
             q[half] = _mm256_cvtps_epi32(_mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[half]), slope, intercept));
         }
-        return store_bytes(q, high, out);
+        return store_bytes(q, zero_point, range, out);
     }
     let (p, zero_point, [low, high]) = e.sixteen(first);
     let sixteen = |value: i32| _mm256_set1_epi16(value as i16);
@@ -167,16 +167,18 @@ fn store_codes(values: [__m256; 2], grid: Grid, out: &mut [u8; PANEL]) {
         let positive = _mm256_max_ps(_mm256_mul_ps(values, unit), _mm256_setzero_ps());
         *q = _mm256_cvtps_epi32(_mm256_min_ps(positive, high));
     }
-    store_bytes(q, grid.high, out);
+    store_bytes(q, 0, [0, grid.high], out);
 }
 
-/// Stores integers brought to `0..=high`.
+/// Stores integers plus a zero point, brought to `low..=high`.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn store_bytes(q: [__m256i; 2], high: u8, out: &mut [u8; PANEL]) {
-    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(q[0], q[1]));
+fn store_bytes(q: [__m256i; 2], zero_point: i16, [low, high]: [u8; 2], out: &mut [u8; PANEL]) {
+    // What saturates here is beyond every code with the zero point too.
+    let words = _mm256_adds_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_set1_epi16(zero_point));
+    let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
     let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-    let bytes = _mm_min_epu8(bytes, _mm_set1_epi8(high as i8));
+    let bytes = _mm_max_epu8(_mm_min_epu8(bytes, _mm_set1_epi8(high as i8)), _mm_set1_epi8(low as i8));
     // SAFETY: `out` holds 16 bytes; an unaligned store.
     unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), bytes) }
 }

@@ -91,12 +91,13 @@ pub(crate) unsafe fn requantize<const R: usize>(
     stride: usize,
 ) {
     let mask = mask(count);
-    if let Some((p, high)) = e.real(first) {
+    if let Some((p, zero_point, [low, high])) = e.real(first) {
         // SAFETY: `RealLines` are aligned to 64 bytes, and their arrays are whole vectors.
         let (slope, intercept) = unsafe {
             (_mm512_load_ps((&raw const p.slope).cast()), _mm512_load_ps((&raw const p.intercept).cast()))
         };
-        let high = _mm512_set1_epi8(high as i8);
+        let (low, high) = (_mm512_set1_epi8(low as i8), _mm512_set1_epi8(high as i8));
+        let zero_point = _mm512_set1_epi16(zero_point);
         for r in (0..R).step_by(4) {
             let mut q = [_mm512_setzero_si512(); 4];
             for i in 0..4.min(R - r) {
@@ -106,7 +107,10 @@ pub(crate) unsafe fn requantize<const R: usize>(
                 q[i] = _mm512_cvtps_epi32(value);
             }
             // SAFETY: promised by the caller, for the rows from `r`.
-            unsafe { store_codes::<R>(_mm512_min_epu8(bytes(q), high), r, count, mask, out, stride) };
+            unsafe {
+                let codes = _mm512_max_epu8(_mm512_min_epu8(bytes(q, zero_point), high), low);
+                store_codes::<R>(codes, r, count, mask, out, stride);
+            }
         }
         return;
     }
@@ -187,7 +191,7 @@ pub(crate) unsafe fn quantize<const R: usize>(
             q[i] = rounded(p.values(acc[r + i]), unit, high);
         }
         // SAFETY: promised by the caller, for the rows from `r`.
-        unsafe { store_codes::<R>(bytes(q), r, count, mask, out, stride) };
+        unsafe { store_codes::<R>(bytes(q, _mm512_setzero_si512()), r, count, mask, out, stride) };
     }
 }
 
@@ -226,15 +230,19 @@ pub(crate) unsafe fn quantize_sum<const R: usize>(
             q[i] = rounded(_mm512_add_ps(p.values(acc[r + i]), other.values(addend)), unit, high);
         }
         // SAFETY: promised by the caller, for the rows from `r`.
-        unsafe { store_codes::<R>(bytes(q), r, count, mask, out, stride) };
+        unsafe { store_codes::<R>(bytes(q, _mm512_setzero_si512()), r, count, mask, out, stride) };
     }
 }
 
-/// Codes of four rows as bytes, four channels of each row side by side within 128 bits.
+/// Codes of four rows, plus a zero point, as bytes, four channels of each row side by side within 128 bits.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[inline]
-fn bytes(q: [__m512i; 4]) -> __m512i {
-    _mm512_packus_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]))
+fn bytes(q: [__m512i; 4], zero_point: __m512i) -> __m512i {
+    // What saturates here is beyond every code with the zero point too.
+    _mm512_packus_epi16(
+        _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero_point),
+        _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero_point),
+    )
 }
 
 /// `round(clamp(values * unit, 0, high))`, ties to even; 0 for what is no number.
