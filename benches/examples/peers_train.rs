@@ -115,6 +115,7 @@ fn inference(n: usize, activations: &str) -> Sampler {
         weights: parse("stochastic_ternary(alpha=auto)"),
         activations: parse(activations),
         biases: None,
+        batch_norms: None,
     };
     let model = model(&quantizers);
     let lowered = deploy::lower(&model.network, &model).expect("zoo networks lower");

@@ -142,11 +142,11 @@ pub enum Linear {
         /// `[kh, kw, cin, cout]`
         weights: Weights,
     },
-    /// Depthwise convolution.
+    /// Depthwise convolution: output channel `n` reads input channel `n / (out_c / in_c)`.
     Depthwise {
         /// Geometry.
         window: Window,
-        /// `[kh, kw, c]`
+        /// `[kh, kw, out_c]`
         weights: Weights,
     },
 }
@@ -176,6 +176,14 @@ impl Linear {
             None => (&ONE[..], 1),
         };
         codes.iter().step_by(step).copied()
+    }
+
+    /// Output channels per input channel of a depthwise convolution; 1 of anything else.
+    pub fn multiplier(&self) -> usize {
+        match self {
+            Self::Depthwise { window, .. } => window.out_c / window.in_c.max(1),
+            _ => 1,
+        }
     }
 
     /// Multiply-accumulates.

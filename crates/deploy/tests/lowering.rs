@@ -6,6 +6,7 @@ use common::{Random, random_model, simulate, small_networks};
 use deploy::rt::Image;
 use deploy::{Engine, EquivalenceReport, arena, image, lower};
 use qnn::InputGrid;
+use qnn::network::BatchNormQuantizers;
 
 const WEIGHTS: [&str; 4] = [
     "stochastic_ternary(alpha=auto)",
@@ -13,6 +14,27 @@ const WEIGHTS: [&str; 4] = [
     "stochastic_binary(alpha=auto)",
     "ternary(alpha=auto_po2)",
 ];
+/// Batch normalisations of every kind: plain, QKeras' defaults, linear grids, the inverse deviation.
+fn norm_quantizers(seed: u64) -> Option<BatchNormQuantizers> {
+    let q = |text: &str| Some(text.parse().unwrap());
+    match seed % 4 {
+        0 => None,
+        1 => Some(BatchNormQuantizers::qkeras()),
+        2 => Some(BatchNormQuantizers {
+            gamma: q("quantized_bits(6, 2, alpha=1)"),
+            beta: q("quantized_bits(7, 2)"),
+            mean: None,
+            variance: q("quantized_relu(6, 2)"),
+            inverse: None,
+        }),
+        _ => Some(BatchNormQuantizers {
+            inverse: q("quantized_bits(8, 3)"),
+            mean: q("quantized_bits(8, 3)"),
+            ..Default::default()
+        }),
+    }
+}
+
 const ACTIVATIONS: [&str; 3] = ["quantized_relu(8, 2)", "quantized_relu(4, 1)", "quantized_relu(2, 1)"];
 
 fn for_all_networks(mut check: impl FnMut(qnn::Model, u64)) {
@@ -25,6 +47,7 @@ fn for_all_networks(mut check: impl FnMut(qnn::Model, u64)) {
                     if seed % 2 == 0 {
                         network.quantize_biases(&Some("quantized_bits(5, 1)".parse().unwrap()));
                     }
+                    network.quantize_batch_norms(&norm_quantizers(seed));
                     check(random_model(network, seed), seed);
                 }
             }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use qtensor::Quantizer;
+
 use crate::QnnError;
 use crate::model::{Model, Param, ParamKind};
 use crate::network::{INPUT, Layer, LayerOp, Network};
@@ -9,7 +11,8 @@ use crate::network::{INPUT, Layer, LayerOp, Network};
 impl Model {
     /// The model without the batch normalisations that directly follow a convolution or dense layer which nothing else
     /// reads: kernels are multiplied by `gamma / sqrt(moving_variance + eps)` per output channel, and the layers get the
-    /// bias `(bias - moving_mean) * gamma / sqrt(..) + beta`. Other normalisations stay.
+    /// bias `(bias - moving_mean) * gamma / sqrt(..) + beta`, all as the normalisation's quantizers have them. Other
+    /// normalisations stay.
     ///
     /// Float kernels compute the same function. Quantized ones are quantized after folding, like QKeras'
     /// `unfold_model`: with an `auto` scale per output channel their codes stay the same (signs follow gamma's), with other
@@ -68,18 +71,25 @@ impl Model {
     }
 
     fn fold_into(&self, model: &mut Self, norm: &Layer, layer: &str) -> Result<(), QnnError> {
-        let LayerOp::BatchNorm { eps, .. } = norm.op else { return Ok(()) };
-        let values = |name: String| {
-            let param = self.param(&name);
-            param.map(|p| &p.values[..]).ok_or_else(|| QnnError::Config(format!("no parameter `{name}`")))
-        };
-        let of = |suffix: &str| values(format!("{}/{suffix}", norm.name));
-        let (gamma, beta) = (of("gamma")?, of("beta")?);
-        let (mean, variance) = (of("moving_mean")?, of("moving_variance")?);
+        let LayerOp::BatchNorm { eps, quantizers, .. } = &norm.op else { return Ok(()) };
         // In double precision: folding should not add to the rounding of what it replaces.
-        let factors: Vec<f64> = (gamma.iter().zip(variance))
-            .map(|(&g, &v)| f64::from(g) / (f64::from(v) + f64::from(eps)).sqrt())
-            .collect();
+        let quantized = |q: Option<&Quantizer>, x: Vec<f64>| match q {
+            None => Ok(x),
+            Some(q) => q
+                .inference_values(&x, &[x.len()])
+                .map_err(|source| QnnError::Quantize { layer: norm.name.clone(), source }),
+        };
+        let q = quantizers.as_deref().cloned().unwrap_or_default();
+        let of = |suffix: &str, q: &Option<Quantizer>| {
+            let name = format!("{}/{suffix}", norm.name);
+            let param =
+                self.param(&name).ok_or_else(|| QnnError::Config(format!("no parameter `{name}`")))?;
+            quantized(q.as_ref(), param.values.iter().map(|&v| f64::from(v)).collect())
+        };
+        let (gamma, beta) = (of("gamma", &q.gamma)?, of("beta", &q.beta)?);
+        let (mean, variance) = (of("moving_mean", &q.mean)?, of("moving_variance", &q.variance)?);
+        let factors = gamma.iter().zip(variance).map(|(g, v)| g / (v + f64::from(*eps)).sqrt()).collect();
+        let factors = quantized(q.inverse.as_ref(), factors)?;
         for param in &mut model.params {
             match param.name.strip_prefix(layer).and_then(|rest| rest.strip_prefix('/')) {
                 Some("kernel") => {
@@ -89,7 +99,7 @@ impl Model {
                 }
                 Some("bias") => {
                     for (c, b) in param.values.iter_mut().enumerate() {
-                        *b = ((f64::from(*b) - f64::from(mean[c])) * factors[c] + f64::from(beta[c])) as f32;
+                        *b = ((f64::from(*b) - mean[c]) * factors[c] + beta[c]) as f32;
                     }
                 }
                 _ => {}
@@ -117,7 +127,7 @@ fn is_weighted(op: &LayerOp) -> bool {
 mod tests {
     use super::*;
     use crate::infer::Predictor;
-    use crate::network::InputGrid;
+    use crate::network::{BatchNormQuantizers, InputGrid};
     use crate::zoo::{Twin, build};
     use qtensor::stream::{Purpose, normal_pair, stream};
 
@@ -192,6 +202,33 @@ mod tests {
             .classifier(&None);
         let model = Model::new(network, 1).unwrap();
         assert_eq!(model.fold_batch_norm().unwrap().params.len(), model.params.len());
+    }
+
+    /// What is folded is what the normalisation's quantizers make of its parameters.
+    #[test]
+    fn quantized_normalisations_are_folded_as_quantized() {
+        let q = |text: &str| Some(text.parse().unwrap());
+        let inverse = BatchNormQuantizers {
+            mean: q("quantized_bits(6, 1)"),
+            inverse: q("quantized_bits(5, 1)"),
+            ..BatchNormQuantizers::default()
+        };
+        for quantizers in [BatchNormQuantizers::qkeras(), inverse] {
+            let mut model = trained("stq_image_s", Twin::Float);
+            let plain = logits(&model);
+            model.network.quantize_batch_norms(&Some(quantizers));
+            let kinds = Model::new(model.network.clone(), 0).unwrap().params;
+            model.params.iter_mut().zip(kinds).for_each(|(p, k)| p.kind = k.kind);
+            let folded = model.fold_batch_norm().unwrap();
+            assert!(folded.network.layers.iter().all(|l| !matches!(l.op, LayerOp::BatchNorm { .. })));
+            let (want, got) = (logits(&model), logits(&folded));
+            let scale = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+            assert!(
+                want.iter().zip(&got).all(|(a, b)| (a - b).abs() <= 2e-5 * scale),
+                "{want:?} became {got:?}"
+            );
+            assert!(want.iter().zip(&plain).any(|(a, b)| (a - b).abs() > 0.01 * scale));
+        }
     }
 
     /// What is folded is the bias that the layer adds, not the latent one.

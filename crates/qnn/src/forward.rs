@@ -7,7 +7,7 @@ use crate::QnnError;
 use crate::graph::{Graph, NodeId, Nonlinearity};
 use crate::layer::{self, BatchNorm, Moments, Window, dims};
 use crate::model::Model;
-use crate::network::{LayerOp, Pad};
+use crate::network::LayerOp;
 
 /// Which statistics batch normalisation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,13 +86,15 @@ impl Forward {
                 }
             };
             let output = match &node.op {
-                LayerOp::Conv2d { stride, padding, .. } => {
-                    let (w, window) = (kernel(graph), window(*stride, *padding));
+                LayerOp::Conv2d { stride, dilation, padding, .. } => {
+                    let w = kernel(graph);
+                    let window = Window { stride: *stride, padding: *padding, dilation: *dilation };
                     let y = layer::conv2d(graph, x, w, &window).map_err(at)?;
                     biased(graph, y)
                 }
-                LayerOp::DepthwiseConv2d { stride, padding, .. } => {
-                    let (w, window) = (kernel(graph), window(*stride, *padding));
+                LayerOp::DepthwiseConv2d { stride, dilation, padding, .. } => {
+                    let w = kernel(graph);
+                    let window = Window { stride: *stride, padding: *padding, dilation: *dilation };
                     let y = layer::depthwise_conv2d(graph, x, w, &window).map_err(at)?;
                     biased(graph, y)
                 }
@@ -101,14 +103,15 @@ impl Forward {
                     let y = graph.dense(x, w).map_err(at)?;
                     biased(graph, y)
                 }
-                LayerOp::BatchNorm { eps, momentum } => {
+                LayerOp::BatchNorm { eps, momentum, quantizers } => {
                     let first = index("gamma").expect("shape inference gave the layer its parameters");
                     let (mean, variance) = match statistics {
                         Statistics::Moving => (params[first + 2], params[first + 3]),
                         Statistics::Batch => {
                             let batch = Moments::of(graph, x);
-                            // Keras' fused kernel takes images; on flat vectors both statistics are biased.
-                            let bessel = if graph.shape(x).len() == 4 { batch.bessel() } else { 1.0 };
+                            // Keras' fused kernel takes images; on flat vectors, and in QKeras' layer, both statistics are biased.
+                            let fused = graph.shape(x).len() == 4 && quantizers.is_none();
+                            let bessel = if fused { batch.bessel() } else { 1.0 };
                             moments.push(BatchMoments {
                                 moving_mean: first + 2,
                                 mean: batch.mean,
@@ -120,7 +123,11 @@ impl Forward {
                         }
                     };
                     let (gamma, beta) = (Some(params[first]), Some(params[first + 1]));
-                    BatchNorm { gamma, beta, mean, variance, eps: decimal(*eps) }.apply(graph, x)
+                    let norm = BatchNorm { gamma, beta, mean, variance, eps: decimal(*eps) };
+                    match quantizers {
+                        None => norm.apply(graph, x),
+                        Some(q) => norm.apply_quantized(graph, q, first as u64, x),
+                    }
                 }
                 LayerOp::Activation { quantizer } => {
                     let f = match quantizer {
@@ -160,8 +167,4 @@ impl Forward {
 /// The number an `f32` was written as: the same value in single precision, and what a reference in double precision means.
 fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
-}
-
-fn window(stride: [usize; 2], padding: Pad) -> Window {
-    Window { stride, ..Window::new(padding) }
 }

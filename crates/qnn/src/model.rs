@@ -14,10 +14,10 @@ pub enum ParamKind {
     Kernel(Option<Quantizer>),
     /// Additive bias, with its quantizer.
     Bias(Option<Quantizer>),
-    /// Batch normalisation scale.
-    Gamma,
-    /// Batch normalisation shift.
-    Beta,
+    /// Batch normalisation scale, with its quantizer.
+    Gamma(Option<Quantizer>),
+    /// Batch normalisation shift, with its quantizer.
+    Beta(Option<Quantizer>),
     /// Moving mean; updated from batches, not by gradients.
     MovingMean,
     /// Moving variance; updated from batches, not by gradients.
@@ -69,7 +69,7 @@ impl Model {
                     let fan_in = if depthwise { dims[0] * dims[1] } else { len / dims[dims.len() - 1] };
                     he_normal(seed, index as u64, len, fan_in)
                 }
-                ParamKind::Gamma | ParamKind::MovingVariance => vec![1.0; len],
+                ParamKind::Gamma(_) | ParamKind::MovingVariance => vec![1.0; len],
                 _ => vec![0.0; len],
             };
         }
@@ -128,12 +128,16 @@ fn layout(network: &Network) -> Result<Vec<Param>, QnnError> {
     let shapes = network.shapes()?;
     let mut params = Vec::new();
     for (layer, shape) in network.layers.iter().zip(&shapes) {
+        let normalising = match &layer.op {
+            LayerOp::BatchNorm { quantizers, .. } => quantizers.as_deref(),
+            _ => None,
+        };
         for (suffix, dims) in &shape.params {
             let kind = match *suffix {
                 "kernel" => ParamKind::Kernel(kernel_quantizer(&layer.op).cloned()),
                 "bias" => ParamKind::Bias(layer.bias_quantizer.clone()),
-                "gamma" => ParamKind::Gamma,
-                "beta" => ParamKind::Beta,
+                "gamma" => ParamKind::Gamma(normalising.and_then(|q| q.gamma.clone())),
+                "beta" => ParamKind::Beta(normalising.and_then(|q| q.beta.clone())),
                 "moving_mean" => ParamKind::MovingMean,
                 _ => ParamKind::MovingVariance,
             };

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use qnn::graph::{Executor, Graph, Leaves, RunKey};
-use qnn::network::depthwise;
+use qnn::network::{BatchNormQuantizers, conv2d, depthwise};
 use qnn::zoo::Twin;
 use qnn::{Forward, InputGrid, Model, Network, Phase, Predictor, Statistics};
 use qtensor::stream::{Purpose, normal_pair, stream};
@@ -33,6 +33,26 @@ fn model(twin: Twin, grid: InputGrid) -> Model {
         .conv("c2", 17, 3, 2, &q.weights)
         .bn_act("c2", &q.activations)
         .classifier(&q.weights);
+    with_state(net)
+}
+
+/// A dilated convolution, dilated and multiplied depthwise ones, QKeras' quantized batch normalisation.
+fn dilated(twin: Twin, grid: InputGrid) -> Model {
+    let q = twin.quantizers();
+    let mut net = Network::new("dilated", [9, 7, 3], grid, 5)
+        .then("c1", conv2d(20, [3, 2], [1, 1], false, &q.weights).dilated([2, 3]))
+        .bn_act("c1", &q.activations)
+        .then("d", depthwise([3, 3], [1, 1], true, &q.weights).multiplied(2).dilated([1, 2]))
+        .bn_act("d", &q.activations)
+        .then("c2", conv2d(17, [2, 2], [2, 2], false, &q.weights).dilated([2, 2]))
+        .bn_act("c2", &q.activations)
+        .classifier(&q.weights);
+    net.quantize_batch_norms(&Some(BatchNormQuantizers::qkeras()));
+    with_state(net)
+}
+
+/// A model with batch normalisation as after training.
+fn with_state(net: Network) -> Model {
     let mut model = Model::new(net, 4).unwrap();
     let mut rng = stream(8, Purpose::Test, &[]);
     for p in model.params.iter_mut().filter(|p| !p.name.ends_with("kernel")) {
@@ -46,8 +66,11 @@ fn model(twin: Twin, grid: InputGrid) -> Model {
 #[test]
 fn integer_layers_give_the_simulations_logits() {
     for twin in [Twin::Stq, Twin::StochasticBinary, Twin::EightBit] {
-        for grid in [InputGrid::UNIT_IMAGE, InputGrid::STANDARDISED] {
-            let model = model(twin, grid);
+        for (grid, make) in [InputGrid::UNIT_IMAGE, InputGrid::STANDARDISED]
+            .into_iter()
+            .flat_map(|g| [model, dilated].map(|make: fn(Twin, InputGrid) -> Model| (g, make)))
+        {
+            let model = make(twin, grid);
             let mut rng = stream(2, Purpose::Test, &[]);
             let codes: Vec<u8> =
                 (0..6 * 9 * 7 * 3).map(|_| qtensor::stream::below(&mut rng, 256) as u8).collect();
@@ -107,16 +130,17 @@ fn accumulate(
     kernel: &[i64],
     shape: &[usize],
     stride: usize,
+    dilation: [usize; 2],
     depthwise: bool,
 ) -> (Vec<i64>, usize) {
     let [h, w, c] = map.shape;
     let [kh, kw, ci, co] = shape.try_into().unwrap();
-    let channels = if depthwise { ci } else { co };
+    let channels = if depthwise { ci * co } else { co };
     let axis = |n: usize, k: usize| {
         let out = n.div_ceil(stride);
         (out, ((out - 1) * stride + k).saturating_sub(n) / 2)
     };
-    let ((oh, top), (ow, left)) = (axis(h, kh), axis(w, kw));
+    let ((oh, top), (ow, left)) = (axis(h, (kh - 1) * dilation[0] + 1), axis(w, (kw - 1) * dilation[1] + 1));
     let mut sums = Vec::new();
     for image in map.codes.chunks(h * w * c) {
         for (y, x, o) in
@@ -124,14 +148,14 @@ fn accumulate(
         {
             let mut sum = 0;
             for (ky, kx) in (0..kh * kw).map(|k| (k / kw, k % kw)) {
-                let (row, column) = (y * stride + ky, x * stride + kx);
+                let (row, column) = (y * stride + ky * dilation[0], x * stride + kx * dilation[1]);
                 if row < top || column < left || row - top >= h || column - left >= w {
                     continue;
                 }
                 let pixel = &image[((row - top) * w + column - left) * c..][..c];
                 let at = (ky * kw + kx) * ci;
                 sum += match depthwise {
-                    true => pixel[o] * kernel[at + o],
+                    true => pixel[o / co] * kernel[at * co + o],
                     false => (0..ci).map(|i| pixel[i] * kernel[(at + i) * co + o]).sum(),
                 };
             }
@@ -148,15 +172,27 @@ fn accumulators_are_the_same_integers_in_training_and_inference() {
         .flat_map(|t| [InputGrid::UNIT_IMAGE, InputGrid::STANDARDISED].map(|g| (t, g)))
     {
         let q = twin.quantizers();
-        let net = Network::new("bare", [9, 7, 3], grid, 5)
-            .conv("c1", 20, 3, 1, &q.weights)
-            .bn_act("c1", &q.activations)
-            .then("d", depthwise([3, 3], [1, 1], false, &q.weights))
-            .bn_act("d", &q.activations)
-            .conv("c2", 17, 3, 2, &q.weights)
-            .bn_act("c2", &q.activations)
-            .classifier(&q.weights);
-        let model = Model::new(net, 11).unwrap();
+        for (times, dilation) in [(1, [1, 1]), (3, [2, 3])] {
+            let net = Network::new("bare", [9, 7, 3], grid, 5)
+                .then("c1", conv2d(20, [3, 3], [1, 1], false, &q.weights).dilated(dilation))
+                .bn_act("c1", &q.activations)
+                .then("d", depthwise([3, 3], [1, 1], false, &q.weights).multiplied(times).dilated(dilation))
+                .bn_act("d", &q.activations)
+                .then("c2", conv2d(17, [3, 3], [2, 2], false, &q.weights).dilated(dilation))
+                .bn_act("c2", &q.activations)
+                .classifier(&q.weights);
+            same_accumulators(&Model::new(net, 11).unwrap(), dilation, times);
+        }
+    }
+}
+
+fn same_accumulators(model: &Model, dilation: [usize; 2], times: usize) {
+    let grid = model.network.grid;
+    let activations = model.network.layers.iter().find_map(|l| match &l.op {
+        qnn::LayerOp::Activation { quantizer } => quantizer.clone(),
+        _ => None,
+    });
+    {
         let mut rng = stream(5, Purpose::Test, &[]);
         let codes: Vec<u8> =
             (0..4 * 9 * 7 * 3).map(|_| qtensor::stream::below(&mut rng, 256) as u8).collect();
@@ -167,7 +203,7 @@ fn accumulators_are_the_same_integers_in_training_and_inference() {
             let mut graph = Graph::default();
             let input = graph.input(&[4, 9, 7, 3]);
             graph.declare_codes(input, grid.scale, grid.zero_point);
-            let forward = Forward::build(&mut graph, &model, input, phase, Statistics::Batch).unwrap();
+            let forward = Forward::build(&mut graph, model, input, phase, Statistics::Batch).unwrap();
             let node = |name: &str| {
                 forward.layers[model.network.layers.iter().position(|l| l.name == name).unwrap()]
             };
@@ -178,7 +214,7 @@ fn accumulators_are_the_same_integers_in_training_and_inference() {
             exec.run(0, &singles, RunKey::default()).unwrap();
             let value = |name: &str| exec.output(nodes[names.iter().position(|n| *n == name).unwrap()]);
 
-            let step = qtensor::Quantizer::grid(q.activations.as_ref().unwrap()).unwrap().step as f32;
+            let step = qtensor::Quantizer::grid(activations.as_ref().unwrap()).unwrap().step as f32;
             let read = |name: &str, c| {
                 let codes = value(name).iter().map(|v| (v / step) as i64).collect();
                 Map { codes, shape: [9, 7, c], step }
@@ -186,17 +222,21 @@ fn accumulators_are_the_same_integers_in_training_and_inference() {
             let first = codes.iter().map(|&c| i64::from(c) - i64::from(grid.zero_point)).collect();
             let first = Map { codes: first, shape: [9, 7, 3], step: grid.scale };
             for (layer, map, stride) in
-                [("c1", first, 1), ("d", read("c1_act", 20), 1), ("c2", read("d_act", 20), 2)]
+                [("c1", first, 1), ("d", read("c1_act", 20), 1), ("c2", read("d_act", 20 * times), 2)]
             {
-                let (kernel, scales, shape) = kernel_codes(&model, layer);
-                let (sums, channels) = accumulate(&map, &kernel, &shape, stride, layer == "d");
+                let (kernel, scales, shape) = kernel_codes(model, layer);
+                let (sums, channels) = accumulate(&map, &kernel, &shape, stride, dilation, layer == "d");
                 let got = value(layer);
                 assert_eq!(got.len(), sums.len());
                 for (i, (&y, &sum)) in got.iter().zip(&sums).enumerate() {
-                    let scale = scales[if scales.len() == 1 { 0 } else { i % channels }] * map.step;
+                    let scale = scales[i % channels % scales.len()] * map.step;
                     // Below 2^24 a sum is an f32 exactly, so equal outputs mean equal accumulators.
                     assert!(sum.abs() < 1 << 24);
-                    assert_eq!(y, sum as f32 * scale, "{twin:?} {grid:?} {phase:?} {layer}[{i}]: sum {sum}");
+                    assert_eq!(
+                        y,
+                        sum as f32 * scale,
+                        "{grid:?} {dilation:?} {phase:?} {layer}[{i}]: sum {sum}"
+                    );
                 }
             }
         }

@@ -1,9 +1,10 @@
 //! Training as a whole: it learns, and gives the same bits on any thread count and after an interruption.
 #![forbid(unsafe_code)]
 
+use qnn::network::{BatchNormQuantizers, conv2d, depthwise};
 use qnn::train::{Event, FitOutcome, Optimizer, Samples, Schedule, TrainConfig, Trainer, fit};
 use qnn::zoo::{Quantizers, Twin};
-use qnn::{InputGrid, Model, Network, Predictor, QnnError, evaluate};
+use qnn::{InputGrid, LayerOp, Model, Network, Predictor, QnnError, evaluate};
 
 /// Bright bars at one of four places, with noise that is a function of epoch and sample.
 struct Bars {
@@ -89,6 +90,80 @@ fn every_twin_learns() {
         let outcome = run(twin, dir.path(), None).unwrap();
         let result = evaluate(&outcome.best, &Bars { len: 400, augment: false }).unwrap();
         assert!(result.accuracy() > 0.9, "{twin:?}: {result:?}");
+    }
+}
+
+/// QKeras' quantized batch normalisation, dilations and a depth multiplier.
+fn dilated() -> Model {
+    let Quantizers { weights, activations, .. } = Twin::Stq.quantizers();
+    let mut net = Network::new("bars", [8, 8, 1], InputGrid::UNIT_IMAGE, 4)
+        .then("c1", conv2d(8, [3, 3], [1, 1], false, &weights).dilated([2, 2]))
+        .bn_act("c1", &activations)
+        .max_pool("p1", 2)
+        .then("d", depthwise([3, 3], [1, 1], false, &weights).multiplied(2))
+        .bn_act("d", &activations)
+        .conv("c2", 8, 1, 1, &weights)
+        .bn_act("c2", &activations)
+        .classifier(&weights);
+    net.quantize_batch_norms(&Some(BatchNormQuantizers::qkeras()));
+    Model::new(net, 1).unwrap()
+}
+
+#[test]
+fn quantized_normalisations_and_dilated_layers_learn_alike_on_any_number_of_threads() {
+    let train = |threads| {
+        on_threads(threads, || {
+            let config = config(Optimizer::adam(), 5e-3);
+            let mut trainer = Trainer::new(dilated(), config, Vec::new()).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let (bars, held) = (Bars { len: 1024, augment: true }, Bars { len: 64, augment: false });
+            fit(&mut trainer, &bars, Some(&held), dir.path(), &mut |_| {}).unwrap()
+        })
+    };
+    let (one, three) = (train(1), train(3));
+    assert_eq!(one.last.to_bytes().unwrap(), three.last.to_bytes().unwrap());
+    let result = evaluate(&one.best, &Bars { len: 400, augment: false }).unwrap();
+    assert!(result.accuracy() > 0.9, "{result:?}");
+}
+
+/// What the moving statistics take in is the batch's mean and biased variance, not quantized: QKeras' layer.
+#[test]
+fn moving_statistics_of_quantized_normalisations_are_float_and_biased() {
+    let mut network = Network::new("bars", [8, 8, 1], InputGrid::UNIT_IMAGE, 4)
+        .conv("c1", 3, 3, 1, &None)
+        .then("c1_bn", LayerOp::BatchNorm { eps: 1e-3, momentum: 0.0, quantizers: None })
+        .classifier(&None);
+    network.quantize_batch_norms(&Some(BatchNormQuantizers::qkeras()));
+    let start = Model::new(network, 5).unwrap();
+    let samples = Bars { len: 32, augment: false };
+    let config = TrainConfig { rate: 1e-9, ..config(Optimizer::adam(), 0.0) };
+    let mut trainer = Trainer::new(start.clone(), config, Vec::new()).unwrap();
+    trainer.train_epoch(&samples, &mut |_, _| {}).unwrap();
+    // The convolution in double precision.
+    let (mut x, mut labels) = (vec![0.0; 32 * 64], vec![0; 32]);
+    samples.fill(&(0..32).collect::<Vec<_>>(), 0, &mut x, &mut labels).unwrap();
+    let kernel = &start.param("c1/kernel").unwrap().values;
+    for c in 0..3 {
+        let mut values = Vec::new();
+        for (n, row, column) in (0..32 * 64).map(|i| (i / 64, i / 8 % 8, i % 8)) {
+            let tap = |k: usize| {
+                let (y, x_) = (row + k / 3, column + k % 3);
+                let inside = (1..9).contains(&y) && (1..9).contains(&x_);
+                if inside {
+                    f64::from(x[n * 64 + (y - 1) * 8 + x_ - 1]) * f64::from(kernel[k * 3 + c])
+                } else {
+                    0.0
+                }
+            };
+            values.push((0..9).map(tap).sum::<f64>());
+        }
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        for (name, want) in [("moving_mean", mean), ("moving_variance", variance)] {
+            let got = f64::from(trainer.model().param(&format!("c1_bn/{name}")).unwrap().values[c]);
+            // Bessel's correction would add one part in 2,047.
+            assert!((got - want).abs() < 5e-5 * want.abs().max(0.05), "{name}[{c}]: {got}, expected {want}");
+        }
     }
 }
 

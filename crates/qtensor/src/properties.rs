@@ -4,7 +4,7 @@ use kernels::Real;
 
 use crate::elementwise::{Elementwise, Grid};
 use crate::error::QuantizeError;
-use crate::group::Scratch;
+use crate::group::{Axes, Scratch};
 use crate::math::exp2i;
 use crate::quantizer::{Alpha, Phase, Quantizer};
 use crate::stand_in::StandIn;
@@ -187,6 +187,32 @@ impl Quantizer {
     /// Bound of the latent weights: layers clip them to [-c, c] after every optimizer step, c = max(1, `max()`).
     pub fn weight_clip(&self) -> Option<f64> {
         Some(self.max().max(1.0))
+    }
+
+    /// Which of the scales that [`Self::quantize`] reports, where it reports several, is that of element `index` of a tensor
+    /// of `shape`.
+    pub fn scale_slot(&self, shape: &[usize], index: usize) -> usize {
+        let axes = match self {
+            Quantizer::Ternary(q) if q.depthwise => Axes::LastTwo,
+            Quantizer::Binary(q) => q.axes.axes(),
+            Quantizer::Bits(q) => q.axes.axes(),
+            Quantizer::Linear(q) => q.axes.axes(),
+            _ => Axes::Last,
+        };
+        let scaled = |axis: usize| match &axes {
+            Axes::Last => axis + 1 == shape.len(),
+            Axes::LastTwo => axis + 2 >= shape.len(),
+            Axes::Listed(list) => list.iter().any(|(listed, _)| *listed == axis),
+        };
+        let (mut rest, mut slot, mut stride) = (index, 0, 1);
+        for (axis, &size) in shape.iter().enumerate().rev() {
+            if scaled(axis) {
+                slot += rest % size.max(1) * stride;
+                stride *= size;
+            }
+            rest /= size.max(1);
+        }
+        slot
     }
 
     /// What QKeras' `max()` reports: the nominal end of the range, never below 1 for most, not the largest code

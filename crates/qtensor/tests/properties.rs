@@ -248,3 +248,35 @@ proptest! {
         }
     }
 }
+
+/// Channels of a depthwise kernel `[kh, kw, c, multiplier]` find their scale, whichever axes have scales.
+#[test]
+fn every_element_finds_its_scale() {
+    let shape = [2, 3, 4, 2];
+    let n: usize = shape.iter().product();
+    let x: Vec<f32> = (0..n).map(|i| ((i * 37 % 48) as f32 - 20.0) / 16.0 + 0.01 * i as f32).collect();
+    for (text, scales) in [
+        ("ternary(alpha=auto)", 2),
+        ("depthwise_ternary(alpha=auto)", 8),
+        ("stochastic_binary(alpha=auto)", 2),
+        ("quantized_bits(6, 0, alpha=auto, scale_axis=2)", 4),
+        ("binary(alpha=auto, scale_axis=[0, 3])", 4),
+        ("quantized_linear(5, 1, alpha=auto)", 2),
+        ("quantized_bits(6, 0, alpha=0.5)", 1),
+    ] {
+        let q: qtensor::Quantizer = text.parse().unwrap();
+        let (mut values, mut codes, mut found) = (vec![0f32; n], vec![0i32; n], Vec::new());
+        let out = qtensor::Quantized {
+            values: &mut values,
+            codes: qtensor::Codes::I32(&mut codes),
+            scales: &mut found,
+            scratch: &mut qtensor::Scratch::new(),
+        };
+        q.quantize(&x, &shape, qtensor::Phase::Inference, None, out).unwrap();
+        assert_eq!(found.len(), scales, "{text}");
+        for (i, (&value, &code)) in values.iter().zip(&codes).enumerate() {
+            let scale = found[if scales == 1 { 0 } else { q.scale_slot(&shape, i) }];
+            assert_eq!(value, code as f32 * scale, "{text}: element {i}");
+        }
+    }
+}

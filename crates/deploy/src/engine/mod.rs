@@ -35,6 +35,8 @@ struct Workspace {
     kept: Vec<i32>,
     /// Accumulators that no kernel computes.
     spare: Vec<i32>,
+    /// Per branch of a step: its input with every channel as often as a depth multiplier says.
+    repeated: [Vec<u8>; 2],
 }
 
 impl Engine {
@@ -195,7 +197,16 @@ impl Workspace {
         };
         let sums = program.steps.iter().map(|step| step.op.branches()).filter(|b| b.len() > 1);
         let kept = sums.map(|b| b[0].linear.window().output_len() * SAMPLES).max().unwrap_or(0);
+        let mut repeated = [0, 0];
+        for step in &program.steps {
+            for (length, branch) in repeated.iter_mut().zip(step.op.branches()) {
+                let (times, window) = (branch.linear.multiplier(), branch.linear.window());
+                *length =
+                    if times > 1 { (window.input_len() * times * SAMPLES).max(*length) } else { *length };
+            }
+        }
         Self {
+            repeated: repeated.map(|n| vec![0; n]),
             codes: program.tensors.iter().map(buffer(Element::U8)).map(|n| vec![0; n]).collect(),
             sums: program.tensors.iter().map(buffer(Element::U16)).map(|n| vec![0; n]).collect(),
             kept: vec![0; kept],

@@ -41,6 +41,8 @@ pub(super) struct Packed {
     window: Window,
     zero_point: u8,
     weights: Packing,
+    /// With a depth multiplier: how often the kernels are given every channel, and in which of the workspace's buffers.
+    repeated: Option<(usize, usize)>,
     /// What the zero point adds to each channel's accumulators.
     pub(super) offset: Vec<i32>,
     pub(super) affine: Affine,
@@ -60,10 +62,11 @@ enum Packing {
 
 impl Prepared {
     pub(super) fn new(step: &Step, program: &Program) -> Result<Self, DeployError> {
-        let pack = |b: &Branch| {
-            Packed::new(b, program).map_err(|source| DeployError::Kernel { layer: b.name.clone(), source })
+        let pack = |(i, b): (usize, &Branch)| {
+            Packed::new(b, i, program).map_err(|source| DeployError::Kernel { layer: b.name.clone(), source })
         };
-        let branches: Vec<Packed> = step.op.branches().iter().map(pack).collect::<Result<_, _>>()?;
+        let branches: Vec<Packed> =
+            step.op.branches().iter().enumerate().map(pack).collect::<Result<_, _>>()?;
         let failed = |source| DeployError::Kernel { layer: step.name.clone(), source };
         let epilogue = match (&branches[..], &step.op) {
             ([only], StepOp::Compute { grid, epilogue: Epilogue::Integer(channels), .. }) => {
@@ -87,6 +90,7 @@ impl Prepared {
     pub(super) fn run(&self, op: &StepOp, w: &mut Workspace, n: usize) -> Result<(), KernelError> {
         match op {
             StepOp::Compute { output, .. } => {
+                self.branches.iter().for_each(|b| b.repeat(w, n));
                 let mut out = std::mem::take(&mut w.codes[*output]);
                 let result = self.compute(w, n, &mut out);
                 w.codes[*output] = out;
@@ -157,7 +161,8 @@ impl Prepared {
 }
 
 impl Packed {
-    fn new(branch: &Branch, program: &Program) -> Result<Self, KernelError> {
+    /// `index` is the branch's among those of its step.
+    fn new(branch: &Branch, index: usize, program: &Program) -> Result<Self, KernelError> {
         let tensor = &program.tensors[branch.input];
         let window = *branch.linear.window();
         let weights = match &branch.linear {
@@ -174,6 +179,7 @@ impl Packed {
                 Packing::Bytes(int8::Packed::conv2d(&conv(&window, 1, false)?, bytes)?)
             }
         };
+        let times = branch.linear.multiplier();
         let zero = i32::from(tensor.zero_point);
         let total = |c| branch.linear.channel(c).map(i32::from).sum::<i32>();
         Ok(Self {
@@ -181,10 +187,19 @@ impl Packed {
             window,
             zero_point: tensor.zero_point,
             weights,
+            repeated: (times > 1).then_some((times, index)),
             offset: (0..window.out_c).map(|c| zero * total(c)).collect(),
             affine: branch.affine.clone(),
             macs: branch.linear.macs(),
         })
+    }
+
+    /// Every channel of the input as often as the depth multiplier says, for kernels that know none.
+    fn repeat(&self, w: &mut Workspace, n: usize) {
+        let Some((times, buffer)) = self.repeated else { return };
+        let codes = &w.codes[self.input][..n * self.window.input_len()];
+        let copies = w.repeated[buffer].chunks_exact_mut(times);
+        copies.zip(codes).for_each(|(copies, &code)| copies.fill(code));
     }
 
     /// Accumulators of `n` samples, the zero point not yet subtracted.
@@ -236,7 +251,11 @@ impl Packed {
         out: &mut [E::Out],
     ) -> Result<(), KernelError> {
         let kernel = Kernel::default();
-        let x = || (&w.codes[self.input][..n * self.window.input_len()], self.zero_point);
+        let len = n * self.window.input_len();
+        let x = || match self.repeated {
+            None => (&w.codes[self.input][..len], self.zero_point),
+            Some((times, buffer)) => (&w.repeated[buffer][..len * times], self.zero_point),
+        };
         match &self.weights {
             Packing::Codes | Packing::Sums(_) => Ok(()),
             Packing::Trits(p) => {
@@ -253,11 +272,13 @@ impl Packed {
 /// The kernels' geometry of a window for `n` samples. Windows come from such geometries; SAME or valid is told apart by
 /// whether anything is padded.
 fn conv(w: &Window, n: usize, depthwise: bool) -> Result<Conv2d, KernelError> {
-    let (input, stride) = ([n, w.in_h, w.in_w, w.in_c], [w.stride_h, w.stride_w]);
+    let stride = [w.stride_h, w.stride_w];
     let make = |padding| {
         if depthwise {
-            Conv2d::depthwise(input, [w.kernel_h, w.kernel_w, w.in_c, 1], stride, padding)
+            let input = [n, w.in_h, w.in_w, w.out_c];
+            Conv2d::depthwise(input, [w.kernel_h, w.kernel_w, w.out_c, 1], stride, padding)
         } else {
+            let input = [n, w.in_h, w.in_w, w.in_c];
             Conv2d::new(input, [w.kernel_h, w.kernel_w, w.in_c, w.out_c], stride, padding)
         }
     };

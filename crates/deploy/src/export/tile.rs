@@ -209,9 +209,12 @@ pub(crate) fn rows(program: &Program, branches: &[Branch], tiling: Tiling) -> us
     if shared { all.div_ceil(all.div_ceil(rows)) } else { 1 }
 }
 
-/// Whether a depthwise convolution runs on 16-bit sums: trits, so few that no sum of 8-bit codes can leave them.
+/// Whether a depthwise convolution runs on 16-bit sums: trits, no multiplier, so few that no sum of 8-bit codes can leave them.
 pub(crate) fn depthwise_fits(branch: &Branch, tensor: &Tensor) -> bool {
     let Linear::Depthwise { weights: Weights::Trits(_), window } = &branch.linear else { return false };
+    if window.in_c != window.out_c {
+        return false;
+    }
     tensor.element == Element::U8 && window.kernel_h * window.kernel_w <= 64
 }
 

@@ -1,7 +1,7 @@
 //! What a network costs on a device: flash, RAM and multiply-accumulates, whether or not it can be lowered.
 //!
 //! *Flash* is weights and epilogue tables. A ternary (or binary) weight takes 2 bits, or 1.6 with five trits to a byte; rows
-//! are not padded in these figures. Other kernels of at most 8 bits take a byte a weight; float ones 4 bytes.
+//! are not padded in these figures; a dilated kernel has zeros between its elements, which are stored and multiplied. Other kernels of at most 8 bits take a byte a weight; float ones 4 bytes.
 //! Tables take, per output channel, 13 bytes of fixed point before an activation quantizer, 8 bytes (f32 scale and bias) for
 //! logits and float layers; [`Footprint::of_program`] counts the tables of the program itself, thresholds included.
 //!
@@ -104,19 +104,21 @@ impl Footprint {
             let Some((_, kernel)) = shape.params.iter().find(|(suffix, _)| *suffix == "kernel") else {
                 continue;
             };
-            let weights = kernel.iter().product::<usize>() as u64;
+            let stored = |n: u64| n / taps(&layer.op, false) * taps(&layer.op, true);
+            let weights = stored(kernel.iter().product::<usize>() as u64);
+            let layer_macs = stored(shape.macs);
             let precision = precision(&layer.op);
             let (bytes, bytes_base3, work) = match precision {
                 Precision::Ternary => (weights.div_ceil(4), weights.div_ceil(5), &mut macs.ternary),
                 Precision::Int8 => (weights, weights, &mut macs.int8),
                 Precision::Float => (4 * weights, 4 * weights, &mut macs.float),
             };
-            *work += shape.macs;
+            *work += layer_macs;
             let logits = i + 1 == net.layers.len();
             let per_channel = if precision == Precision::Float || logits { 8 } else { 13 };
             table_bytes += per_channel * shape.output[2] as u64;
             let name = layer.name.clone();
-            layers.push(LayerFootprint { name, precision, weights, bytes, bytes_base3, macs: shape.macs });
+            layers.push(LayerFootprint { name, precision, weights, bytes, bytes_base3, macs: layer_macs });
         }
         Ok(Self {
             network: net.name.clone(),
@@ -175,6 +177,20 @@ pub fn eight_bit_twin(net: &Network) -> Network {
 /// Sizes of MLPerf Tiny's 8-bit reference models, in bytes of their `.tflite` files (mlcommons/tiny @1afd2c9): the
 /// image classifier ResNetv1-8 and the keyword spotter DS-CNN.
 pub const MLPERF_TINY: [(&str, u64); 2] = [("resnet8 .tflite", 98_496), ("ds_cnn .tflite", 53_936)];
+
+/// Positions of a convolution's kernel, with or without the zeros that a dilation puts between them; 1 for other layers.
+fn taps(op: &LayerOp, spread: bool) -> u64 {
+    match op {
+        LayerOp::Conv2d { kernel, dilation, .. } | LayerOp::DepthwiseConv2d { kernel, dilation, .. } => {
+            let along = |i: usize| {
+                let distance = if spread { dilation[i] } else { 1 };
+                ((kernel[i] - 1) * distance + 1) as u64
+            };
+            along(0) * along(1)
+        }
+        _ => 1,
+    }
+}
 
 fn precision(op: &LayerOp) -> Precision {
     match kernel_quantizer(op) {

@@ -14,7 +14,7 @@ pub(super) fn lower(
     quantizer: Option<&Quantizer>,
 ) -> Result<Branch, DeployError> {
     let [_, _, n] = input.shape;
-    let (weights, affine) = kernel::lower(context, &input, quantizer, units)?;
+    let (weights, affine) = kernel::lower(context, &input, quantizer, (units, [1, 1]))?;
     let window = Window { out_c: units, ..Window::identity([1, 1, n]) };
     let linear = Linear::Conv2d { window, weights };
     Ok(Branch { name: context.layer.name.clone(), input: input.index, linear, affine })

@@ -120,9 +120,14 @@ impl Builder {
     fn layer(&mut self, context: &Context<'_>, sources: &[Value]) -> Result<Value, DeployError> {
         let source = &sources[0];
         Ok(match &context.layer.op {
-            LayerOp::Conv2d { filters, kernel, stride, padding, quantizer, .. } => {
-                let sizes =
-                    conv2d::Sizes { filters: *filters, kernel: *kernel, stride: *stride, padding: *padding };
+            LayerOp::Conv2d { filters, kernel, stride, dilation, padding, quantizer, .. } => {
+                let sizes = conv2d::Sizes {
+                    filters: *filters,
+                    kernel: *kernel,
+                    stride: *stride,
+                    dilation: *dilation,
+                    padding: *padding,
+                };
                 Value::Wide(vec![conv2d::lower(
                     context,
                     self.codes(context, source)?,
@@ -130,8 +135,14 @@ impl Builder {
                     quantizer.as_ref(),
                 )?])
             }
-            LayerOp::DepthwiseConv2d { kernel, stride, padding, quantizer, .. } => {
-                let sizes = conv2d::Sizes { filters: 0, kernel: *kernel, stride: *stride, padding: *padding };
+            LayerOp::DepthwiseConv2d { kernel, stride, dilation, padding, quantizer, .. } => {
+                let sizes = conv2d::Sizes {
+                    filters: context.shape.output[2],
+                    kernel: *kernel,
+                    stride: *stride,
+                    dilation: *dilation,
+                    padding: *padding,
+                };
                 Value::Wide(vec![depthwise::lower(
                     context,
                     self.codes(context, source)?,
@@ -145,7 +156,10 @@ impl Builder {
                 *units,
                 quantizer.as_ref(),
             )?]),
-            LayerOp::BatchNorm { eps, .. } => Value::Wide(batch_norm::fold(context, source, *eps)?),
+            LayerOp::BatchNorm { eps, quantizers, .. } => {
+                let quantizers = quantizers.as_deref().cloned().unwrap_or_default();
+                Value::Wide(batch_norm::fold(context, source, *eps, &quantizers)?)
+            }
             LayerOp::Activation { quantizer } => {
                 let branches = match source {
                     Value::Wide(branches) => branches.clone(),

@@ -13,6 +13,8 @@ impl Branch<'_> {
         // Window rows and columns inside the image; padding is the real value 0 and adds nothing.
         let (top, left) = (oy * w.stride_h, ox * w.stride_w);
         let (mut acc, mut weights) = (0_i32, 0_i32);
+        // With a multiplier, neighbouring output channels of a depthwise convolution share an input channel.
+        let shared = if self.kind == BranchKind::Depthwise { c / (w.out_c / w.in_c) } else { 0 };
         let columns =
             w.pad_left.saturating_sub(left)..w.kernel_w.min((w.in_w + w.pad_left).saturating_sub(left));
         let count = columns.end.saturating_sub(columns.start);
@@ -23,7 +25,7 @@ impl Branch<'_> {
             let pixel = (top + ky - w.pad_top) * w.in_w + left + columns.start - w.pad_left;
             let tap = ky * w.kernel_w + columns.start;
             let (sum, total) = match self.kind {
-                BranchKind::Depthwise => self.dot(row, tap, input, (pixel * w.in_c + c, w.in_c), count),
+                BranchKind::Depthwise => self.dot(row, tap, input, (pixel * w.in_c + shared, w.in_c), count),
                 // The window's columns are neighbours in memory, and so are their weights.
                 _ if self.wide => self.dot(row, tap * w.in_c, input, (pixel * w.in_c, 1), count * w.in_c),
                 _ if self.trits => {

@@ -276,8 +276,15 @@ impl Branch<'_> {
     fn check(&self, arena: usize) -> Result<(usize, usize), &'static str> {
         self.window.check()?;
         let w = &self.window;
-        if self.kind != BranchKind::Conv2d && w.in_c != w.out_c {
-            return Err("a shortcut or depthwise branch changes the number of channels");
+        let depthwise = self.kind == BranchKind::Depthwise;
+        if self.kind == BranchKind::Codes && w.in_c != w.out_c {
+            return Err("a shortcut changes the number of channels");
+        }
+        if depthwise && (w.in_c == 0 || w.out_c == 0 || !w.out_c.is_multiple_of(w.in_c)) {
+            return Err("a depthwise branch's output channels are no multiple of its input's");
+        }
+        if depthwise && self.tiles.is_some() && w.in_c != w.out_c {
+            return Err("tiles of a depthwise branch with a multiplier");
         }
         if self.kind == BranchKind::Codes
             && ((w.in_h, w.in_w) != (w.out_h, w.out_w)

@@ -41,25 +41,18 @@ pub(crate) fn simulate(model: &Model, codes: &[u8]) -> Vec<Output> {
         };
         let mut out = Output { shape, real: Vec::new(), codes: None };
         match &layer.op {
-            LayerOp::Conv2d { kernel, stride, padding, quantizer, .. } => {
+            LayerOp::Conv2d { kernel, stride, dilation, padding, quantizer, .. }
+            | LayerOp::DepthwiseConv2d { kernel, stride, dilation, padding, quantizer, .. } => {
+                let depthwise = matches!(layer.op, LayerOp::DepthwiseConv2d { .. });
+                let [kh, kw] = [0, 1].map(|a| (kernel[a] - 1) * dilation[a] + 1);
                 let g = kernels::Conv2d::new(
                     image(x),
-                    [kernel[0], kernel[1], x.shape[2], channels],
+                    [kh, kw, x.shape[2], channels],
                     *stride,
                     (*padding).into(),
                 );
                 let w = quantize(quantizer, p("kernel"), &shapes[i].params[0].1, channels);
-                out.real = convolve(x, &g.unwrap(), &w, bias, false);
-            }
-            LayerOp::DepthwiseConv2d { kernel, stride, padding, quantizer, .. } => {
-                let g = kernels::Conv2d::depthwise(
-                    image(x),
-                    [kernel[0], kernel[1], channels, 1],
-                    *stride,
-                    (*padding).into(),
-                );
-                let w = quantize(quantizer, p("kernel"), &shapes[i].params[0].1, channels);
-                out.real = convolve(x, &g.unwrap(), &w, bias, true);
+                out.real = convolve(x, &g.unwrap(), (*kernel, *dilation), &w, bias, depthwise);
             }
             LayerOp::Dense { units, quantizer, .. } => {
                 let n = x.real.len();
@@ -72,7 +65,7 @@ pub(crate) fn simulate(model: &Model, codes: &[u8]) -> Vec<Output> {
                         [1, 1],
                         kernels::Padding::Valid,
                     );
-                    out.real = convolve(&flat, &g.unwrap(), &w, bias, false);
+                    out.real = convolve(&flat, &g.unwrap(), ([1, 1], [1, 1]), &w, bias, false);
                 } else {
                     out.real = (0..*units)
                         .map(|k| {
@@ -83,13 +76,18 @@ pub(crate) fn simulate(model: &Model, codes: &[u8]) -> Vec<Output> {
                         .collect();
                 }
             }
-            LayerOp::BatchNorm { eps, .. } => {
-                let (gamma, beta, mean, var) =
-                    (p("gamma"), p("beta"), p("moving_mean"), p("moving_variance"));
-                out.real = per_channel(&|v, c| {
-                    let a = gamma[c] * (1.0 / f64::from(var[c] + eps).sqrt()) as f32;
-                    v.mul_add(a, beta[c] - mean[c] * a)
-                });
+            LayerOp::BatchNorm { eps, quantizers, .. } => {
+                let q = quantizers.as_deref().cloned().unwrap_or_default();
+                let quantized = |q: &Option<Quantizer>, x: &[f32]| match q {
+                    Some(q) => q.inference_values(x, &[channels]).unwrap(),
+                    None => x.to_vec(),
+                };
+                let (gamma, beta) = (quantized(&q.gamma, p("gamma")), quantized(&q.beta, p("beta")));
+                let (mean, var) =
+                    (quantized(&q.mean, p("moving_mean")), quantized(&q.variance, p("moving_variance")));
+                let factor = |c: usize| gamma[c] * (1.0 / f64::from(var[c] + eps).sqrt()) as f32;
+                let a = quantized(&q.inverse, &(0..channels).map(factor).collect::<Vec<_>>());
+                out.real = per_channel(&|v, c| v.mul_add(a[c], beta[c] - mean[c] * a[c]));
             }
             LayerOp::Activation { quantizer } => {
                 let q = quantizer.as_ref().unwrap();
@@ -160,15 +158,15 @@ fn quantize(q: &Option<Quantizer>, latent: &[f32], shape: &[usize], channels: us
         scratch: &mut Scratch::new(),
     };
     q.as_ref().unwrap().quantize(latent, shape, Phase::Inference, None, out).unwrap();
-    if scales.len() == 1 {
-        scales.resize(channels, scales[0]);
-    }
+    // One scale, one per output channel, or (QKeras' depthwise ones) one per index of the multiplier.
+    let scales = (0..channels).map(|c| scales[c % scales.len()]).collect();
     (codes, scales)
 }
 
 fn convolve(
     x: &Output,
     g: &kernels::Conv2d,
+    (kernel, dilation): ([usize; 2], [usize; 2]),
     (w, scales): &(Vec<i8>, Vec<f32>),
     bias: Option<&[f32]>,
     depthwise: bool,
@@ -177,19 +175,19 @@ fn convolve(
     places([g.out_h, g.out_w, g.out_c])
         .map(|(oy, ox, oc)| {
             let mut acc = 0.0_f64;
-            for ky in 0..g.kernel_h {
-                for kx in 0..g.kernel_w {
+            for ky in 0..kernel[0] {
+                for kx in 0..kernel[1] {
                     let (iy, ix) = (
-                        (oy * g.stride_h + ky).wrapping_sub(g.pad_top),
-                        (ox * g.stride_w + kx).wrapping_sub(g.pad_left),
+                        (oy * g.stride_h + ky * dilation[0]).wrapping_sub(g.pad_top),
+                        (ox * g.stride_w + kx * dilation[1]).wrapping_sub(g.pad_left),
                     );
                     if iy >= g.in_h || ix >= g.in_w {
                         continue;
                     }
                     for ic in 0..g.in_c {
-                        let tap = ky * g.kernel_w + kx;
+                        let tap = ky * kernel[1] + kx;
                         let weight = match depthwise {
-                            true if ic == oc => w[tap * g.in_c + ic],
+                            true if ic == oc / (g.out_c / g.in_c) => w[tap * g.out_c + oc],
                             true => continue,
                             false => w[(tap * g.in_c + ic) * g.out_c + oc],
                         };
@@ -284,6 +282,20 @@ pub(crate) fn small_networks(weights: &str, activations: &str, grid: InputGrid) 
             .then("dw2_act", act())
             .then("pw", conv2d(9, [1, 1], [1, 1], true, &w))
             .bn_act("pw", &a)
+            .classifier(&w),
+        new("dilated", [9, 11, 2])
+            .then("c1", conv2d(5, [3, 2], [1, 1], true, &w).dilated([2, 3]))
+            .bn_act("c1", &a)
+            .then("dw", depthwise([3, 3], [1, 1], true, &w).dilated([2, 2]))
+            .bn_act("dw", &a)
+            .then("dw2", depthwise([2, 3], [2, 1], true, &w).multiplied(3))
+            .bn_act("dw2", &a)
+            .then("c2", conv2d(6, [2, 3], [2, 2], false, &w).dilated([3, 1]))
+            .bn_act("c2", &a)
+            .join("left", depthwise([3, 3], [1, 1], false, &w).multiplied(2).dilated([1, 2]), &["c2_act"])
+            .join("right", depthwise([1, 1], [1, 1], true, &w).multiplied(2), &["c2_act"])
+            .join("sum", LayerOp::Add, &["left", "right"])
+            .then("sum_act", act())
             .classifier(&w),
         new("dense", [1, 4, 5])
             .then("flatten0", LayerOp::Flatten)

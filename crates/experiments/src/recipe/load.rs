@@ -302,6 +302,11 @@ epochs = 3
             ("name = \"stq_image_s\"", "name = \"lenet\"", "network.name"),
             ("twin = \"stq\"", "twin = \"stq\"\nweights = \"ternery\"", "network.weights"),
             ("twin = \"stq\"", "twin = \"stq\"\nbiases = \"quantized_bit(8)\"", "network.biases"),
+            (
+                "twin = \"stq\"",
+                "twin = \"stq\"\nbatch_norms = { beta = \"quantized_po3(5)\" }",
+                "network.batch_norms.beta",
+            ),
             ("task = \"cifar10\"", "task = \"cifar10\"\nfolds = [1]", "dataset.folds"),
             ("lr = 0.002", "lr = -1.0", "schedule.lr"),
             ("role = \"paper-style\"", "role = \"strong\"\nheadline = \"3/255\"", "attacks[0].headline"),
@@ -309,6 +314,25 @@ epochs = 3
             let message = error(&MINIMAL.replace(from, to));
             assert!(message.contains(&format!("{key}: ")), "{to}: {message}");
         }
+    }
+
+    #[test]
+    fn batch_normalisations_start_from_qkeras_defaults_or_from_float() {
+        let quantizers = |keys: &str| {
+            let to = format!("twin = \"stq\"\nbatch_norms = {{ {keys} }}");
+            let text = MINIMAL.replace("twin = \"stq\"", &to);
+            let recipe = parse_recipe("mine.toml", &text, Profile::Full).unwrap();
+            recipe.network.quantizers().unwrap().batch_norms.unwrap().to_string()
+        };
+        let all = quantizers("qkeras = true, mean = \"none\"");
+        let text =
+            qnn::network::BatchNormQuantizers { mean: None, ..qnn::network::BatchNormQuantizers::qkeras() };
+        assert_eq!(all, text.to_string());
+        let one = quantizers("inverse = \"quantized_bits(8, 2)\"");
+        assert!(one.starts_with("inverse quantized_bits(") && !one.contains("gamma"), "{one}");
+        let to = "twin = \"stq\"\nbatch_norms = { qkeras = true, inverse = \"quantized_bits(8, 2)\" }";
+        let message = error(&MINIMAL.replace("twin = \"stq\"", to));
+        assert!(message.contains("network.batch_norms.inverse: "), "{message}");
     }
 
     #[test]

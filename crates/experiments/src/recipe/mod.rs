@@ -19,6 +19,7 @@ use attacks::audit::AuditOptions;
 use attacks::training::{AdversarialTraining, Method};
 use datasets::{Augmentation, Task};
 use jacreg::{CurvaturePenalty, JacobianPenalty};
+use qnn::network::BatchNormQuantizers;
 use qnn::train::{Optimizer, Schedule};
 use qnn::zoo::{Quantizers, Twin};
 use qtensor::Quantizer;
@@ -141,6 +142,9 @@ pub struct NetworkPart {
     /// Quantizer of all biases in text form, such as `quantized_bits(8, 0)`; they are float without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub biases: Option<String>,
+    /// Quantizers of every batch normalisation, QKeras' `QBatchNormalization`; they are float without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_norms: Option<BatchNormPart>,
     /// Quantizers of single layers in text form, such as `conv1 = "quantized_bits(8, 0, alpha=auto)"`, or `"none"`: of a
     /// layer's kernel, or of an activation such as `conv1_act`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -151,6 +155,30 @@ pub struct NetworkPart {
     /// Bits per layer chosen from adversarial noise sensitivity, instead of the twin's weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sensitivity: Option<SensitivityPart>,
+}
+
+/// `[network.batch_norms]`: quantizers in text form; what is left out stays float.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchNormPart {
+    /// True starts from QKeras' defaults (powers of two for all four); the other keys replace them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub qkeras: bool,
+    /// Quantizer of the scale, or `"none"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gamma: Option<String>,
+    /// Quantizer of the shift, or `"none"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beta: Option<String>,
+    /// Quantizer of the mean, batch or moving, or `"none"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<String>,
+    /// Quantizer of the variance, batch or moving, or `"none"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variance: Option<String>,
+    /// Quantizer of `gamma / sqrt(variance + eps)`, which excludes those of gamma and variance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inverse: Option<String>,
 }
 
 /// `[network.start]`: a float or quantized model of the same layers, trained here or elsewhere.
@@ -202,6 +230,38 @@ impl Recipe {
 /// A layer's name and its quantizer, `None` for float.
 pub type LayerQuantizer<'a> = (&'a str, Option<Quantizer>);
 
+/// A quantizer's text, `"none"`, or what stands where nothing is said.
+fn choose(
+    key: &'static str,
+    text: &Option<String>,
+    otherwise: Option<Quantizer>,
+) -> Result<Option<Quantizer>, (&'static str, String)> {
+    match text.as_deref() {
+        None => Ok(otherwise),
+        Some("none") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|e| (key, format!("`{text}`: {e}"))),
+    }
+}
+
+impl BatchNormPart {
+    /// # Errors
+    /// The key and what is wrong with its text.
+    fn quantizers(&self) -> Result<BatchNormQuantizers, (&'static str, String)> {
+        let start = if self.qkeras { BatchNormQuantizers::qkeras() } else { BatchNormQuantizers::default() };
+        let all = BatchNormQuantizers {
+            gamma: choose("network.batch_norms.gamma", &self.gamma, start.gamma)?,
+            beta: choose("network.batch_norms.beta", &self.beta, start.beta)?,
+            mean: choose("network.batch_norms.mean", &self.mean, start.mean)?,
+            variance: choose("network.batch_norms.variance", &self.variance, start.variance)?,
+            inverse: choose("network.batch_norms.inverse", &self.inverse, start.inverse)?,
+        };
+        match all.fault() {
+            Some(reason) => Err(("network.batch_norms.inverse", reason)),
+            None => Ok(all),
+        }
+    }
+}
+
 impl NetworkPart {
     /// The quantizers of single layers.
     ///
@@ -223,16 +283,12 @@ impl NetworkPart {
     /// # Errors
     /// The key and what is wrong with its text.
     pub fn quantizers(&self) -> Result<Quantizers, (&'static str, String)> {
-        let choose = |key, text: &Option<String>, twin: Option<Quantizer>| match text.as_deref() {
-            None => Ok(twin),
-            Some("none") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|e| (key, format!("`{text}`: {e}"))),
-        };
         let twin = self.twin.quantizers();
         Ok(Quantizers {
             weights: choose("network.weights", &self.weights, twin.weights)?,
             activations: choose("network.activations", &self.activations, twin.activations)?,
             biases: choose("network.biases", &self.biases, twin.biases)?,
+            batch_norms: self.batch_norms.as_ref().map(BatchNormPart::quantizers).transpose()?,
         })
     }
 

@@ -103,7 +103,10 @@ impl Torch {
             net = net
                 .then(&format!("c{l}"), conv2d(filters, [kh + eh, kw + ew], [*stride, *stride], bias, &None));
             if arrays.contains_key(&format!("w.b{l}.weight")) {
-                net = net.then(&format!("b{l}"), LayerOp::BatchNorm { eps: 1e-5, momentum: 0.9 });
+                net = net.then(
+                    &format!("b{l}"),
+                    LayerOp::BatchNorm { eps: 1e-5, momentum: 0.9, quantizers: None },
+                );
             }
             net = net.then(&format!("h{l}"), LayerOp::Activation { quantizer: None });
             size = [size[0].div_ceil(*stride), size[1].div_ceil(*stride), filters];

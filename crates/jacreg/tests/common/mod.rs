@@ -20,7 +20,7 @@ pub(crate) fn relu() -> LayerOp {
 }
 
 pub(crate) fn bn() -> LayerOp {
-    LayerOp::BatchNorm { eps: 1e-3, momentum: 0.9 }
+    qnn::network::BATCH_NORM
 }
 
 pub(crate) fn net(shape: [usize; 3]) -> Network {

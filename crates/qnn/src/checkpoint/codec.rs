@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 
 use crate::QnnError;
 
-/// Format of what is written. 2: layers have a quantizer for their bias.
-const VERSION: u32 = 2;
+/// Format of what is written. 2: layers have a quantizer for their bias. 3: batch normalisations have quantizers, convolutions
+/// dilation and multiplier.
+pub(super) const VERSION: u32 = 3;
 const BINCODE_LEGACY: u32 = 1;
 const HEADER: usize = 8 + 4 + 4 + 8 + 32;
 /// Largest payload accepted: far above any tiny network with optimizer state, far below an allocation that hurts.
@@ -48,22 +49,8 @@ pub(crate) fn decode<V: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Resu
     value(payload)
 }
 
-/// As [`decode`], and what the version before wrote, as an `Old`.
-pub(crate) fn decode_with_old<V: DeserializeOwned, Old: DeserializeOwned + Into<V>>(
-    magic: &[u8; 8],
-    bytes: &[u8],
-) -> Result<V, String> {
-    match open(magic, bytes)? {
-        (VERSION, payload) => value(payload),
-        (old, payload) if old + 1 == VERSION => value::<Old>(payload).map(Into::into),
-        (other, _) => {
-            Err(format!("format version {other}, this program reads {} and {VERSION}", VERSION - 1))
-        }
-    }
-}
-
 /// The version and the payload, whose length and checksum are right.
-fn open<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<(u32, &'a [u8]), String> {
+pub(super) fn open<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<(u32, &'a [u8]), String> {
     if bytes.len() < HEADER {
         return Err(format!("{} bytes are too few for a header of {HEADER}", bytes.len()));
     }
@@ -85,7 +72,8 @@ fn open<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Result<(u32, &'a [u8]), String>
     Ok((word(8), payload))
 }
 
-fn value<V: DeserializeOwned>(payload: &[u8]) -> Result<V, String> {
+/// Decodes a whole payload.
+pub(super) fn value<V: DeserializeOwned>(payload: &[u8]) -> Result<V, String> {
     let config = bincode::config::legacy().with_limit::<LIMIT>();
     let (value, used) =
         bincode::serde::decode_from_slice(payload, config).map_err(|e| format!("bad payload: {e}"))?;

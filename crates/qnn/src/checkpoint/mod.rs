@@ -2,6 +2,7 @@
 
 mod codec;
 mod version1;
+mod version2;
 
 use std::path::Path;
 
@@ -23,7 +24,7 @@ impl Model {
     /// Reads a model file's bytes; damaged or inconsistent ones are errors. `path` names them in messages.
     pub fn from_bytes(bytes: &[u8], path: &str) -> Result<Self, QnnError> {
         let file = |reason| QnnError::File { path: path.to_owned(), reason };
-        let model: Self = codec::decode_with_old::<_, version1::Model>(MODEL, bytes).map_err(file)?;
+        let model = decode(bytes).map_err(file)?;
         model.validate().map_err(|e| file(e.to_string()))?;
         Ok(model)
     }
@@ -36,6 +37,16 @@ impl Model {
     /// Loads a model file.
     pub fn load(path: &Path) -> Result<Self, QnnError> {
         Self::from_bytes(&codec::read(path)?, &path.display().to_string())
+    }
+}
+
+/// A model of any format version.
+fn decode(bytes: &[u8]) -> Result<Model, String> {
+    match codec::open(MODEL, bytes)? {
+        (codec::VERSION, payload) => codec::value(payload),
+        (2, payload) => codec::value::<version2::Model>(payload).map(Into::into),
+        (1, payload) => codec::value::<version1::Model>(payload).map(|old| version2::Model::from(old).into()),
+        (other, _) => Err(format!("format version {other}, this program reads 1 to {}", codec::VERSION)),
     }
 }
 
@@ -112,7 +123,7 @@ mod tests {
 
         #[test]
         fn random_payloads_with_valid_checksums_are_errors(
-            version in 0u8..4,
+            version in 0u8..5,
             payload in prop::collection::vec(any::<u8>(), 0..400),
         ) {
             use sha2::{Digest, Sha256};

@@ -3,8 +3,8 @@
 use qtensor::Quantizer;
 use serde::Deserialize;
 
-use crate::model;
-use crate::network::{InputGrid, Layer as NewLayer, LayerOp, Network as NewNetwork};
+use super::version2;
+use crate::network::InputGrid;
 
 #[derive(Deserialize)]
 pub(super) struct Model {
@@ -24,7 +24,7 @@ struct Network {
 #[derive(Deserialize)]
 struct Layer {
     name: String,
-    op: LayerOp,
+    op: version2::Op,
     inputs: Vec<String>,
 }
 
@@ -46,30 +46,30 @@ enum ParamKind {
     MovingVariance,
 }
 
-impl From<Model> for model::Model {
+impl From<Model> for version2::Model {
     fn from(old: Model) -> Self {
         let Network { name, input, grid, classes, layers } = old.network;
         let layers = layers.into_iter().map(Into::into).collect();
         let params = old.params.into_iter().map(Into::into).collect();
-        Self { network: NewNetwork { name, input, grid, classes, layers }, params }
+        Self { network: version2::Network { name, input, grid, classes, layers }, params }
     }
 }
 
-impl From<Layer> for NewLayer {
+impl From<Layer> for version2::Layer {
     fn from(Layer { name, op, inputs }: Layer) -> Self {
         Self { name, op, inputs, bias_quantizer: None }
     }
 }
 
-impl From<Param> for model::Param {
+impl From<Param> for version2::Param {
     fn from(Param { name, shape, kind, values }: Param) -> Self {
         let kind = match kind {
-            ParamKind::Kernel(q) => model::ParamKind::Kernel(q),
-            ParamKind::Bias => model::ParamKind::Bias(None),
-            ParamKind::Gamma => model::ParamKind::Gamma,
-            ParamKind::Beta => model::ParamKind::Beta,
-            ParamKind::MovingMean => model::ParamKind::MovingMean,
-            ParamKind::MovingVariance => model::ParamKind::MovingVariance,
+            ParamKind::Kernel(q) => version2::ParamKind::Kernel(q),
+            ParamKind::Bias => version2::ParamKind::Bias(None),
+            ParamKind::Gamma => version2::ParamKind::Gamma,
+            ParamKind::Beta => version2::ParamKind::Beta,
+            ParamKind::MovingMean => version2::ParamKind::MovingMean,
+            ParamKind::MovingVariance => version2::ParamKind::MovingVariance,
         };
         Self { name, shape, kind, values }
     }

@@ -191,6 +191,7 @@ pub(super) fn batch_norm_quantizers(arguments: &Arguments<'_>) -> Result<BatchNo
             arguments
                 .quantizer_or("variance_quantizer", "quantized_relu_po2(6, quadratic_approximation=True)")?,
         ),
+        inverse: None,
     })
 }
 
@@ -274,11 +275,11 @@ fn normalised(
     }
     let (gamma, beta) = (setup.find("gamma"), setup.find("beta"));
     let eps = arguments.number("epsilon").unwrap_or(1e-3);
-    let mut norm = BatchNorm { gamma, beta, mean, variance, eps };
-    if let Some(quantizers) = quantizers {
-        norm = norm.quantized(&mut setup.graph, quantizers);
-    }
-    Ok(norm.apply(&mut setup.graph, setup.x))
+    let norm = BatchNorm { gamma, beta, mean, variance, eps };
+    Ok(match quantizers {
+        Some(q) => norm.apply_quantized(&mut setup.graph, q, 0, setup.x),
+        None => norm.apply(&mut setup.graph, setup.x),
+    })
 }
 
 /// `QConv2DBatchnorm` in either phase and folding mode.

@@ -372,10 +372,11 @@ impl Built {
             let momentum = arguments.number("momentum").unwrap_or(0.99) as f32;
             self.moved.push(Moved { mean, variance, batch, momentum, bessel });
         }
-        if quantized {
-            norm = norm.quantized(&mut self.graph, &batch_norm_quantizers(arguments)?);
-        }
-        Ok(norm.apply(&mut self.graph, x))
+        Ok(if quantized {
+            norm.apply_quantized(&mut self.graph, &batch_norm_quantizers(arguments)?, 0, x)
+        } else {
+            norm.apply(&mut self.graph, x)
+        })
     }
 
     fn logits(&self) -> Result<NodeId, String> {

@@ -32,6 +32,10 @@ enum Packed {
 pub(crate) struct IntegerConv {
     /// The node whose [`KernelCodes`] are the weights.
     pub(crate) kernel: NodeId,
+    /// Per output channel, which of several scales is its.
+    slots: Vec<usize>,
+    /// With a dilation: the codes with zeros between them, and the geometry that spreads them.
+    spread: Option<(Conv2d, Vec<i8>)>,
     grid: Grid,
     trits: bool,
     packed: Option<Packed>,
@@ -58,8 +62,9 @@ impl IntegerConv {
     pub(crate) fn find(graph: &Graph, id: NodeId) -> Option<Self> {
         let node = &graph.nodes[id.index()];
         let Op::Conv(g) = &node.op else { return None };
-        let kernel = through_reshapes(graph, node.inputs[1]);
+        let (kernel, spread) = dense_kernel(graph, node.inputs[1]);
         let Op::QuantizeKernel(q, _) = &graph.nodes[kernel.index()].op else { return None };
+        let shape = graph.shape(kernel);
         let grid = grid(graph, node.inputs[0])?;
         let shifted = grid.zero_point != 0;
         if q.bits() > 8 {
@@ -67,6 +72,8 @@ impl IntegerConv {
         }
         Some(Self {
             kernel,
+            slots: (0..g.out_c).map(|n| q.scale_slot(shape, n)).collect(),
+            spread: spread.map(|s| (s, vec![0; g.kernel_len()])),
             grid,
             trits: q.trits(),
             packed: None,
@@ -93,20 +100,27 @@ impl IntegerConv {
         y: &mut [f32],
     ) -> Result<(), KernelError> {
         if !self.fresh {
+            let codes = match &mut self.spread {
+                Some((geometry, codes)) => {
+                    spread(geometry, &w.codes, codes);
+                    &codes[..]
+                }
+                None => &w.codes[..],
+            };
             match &mut self.packed {
-                Some(Packed::Trits(panel)) => panel.repack(&w.codes)?,
-                Some(Packed::Bytes(panel)) => panel.repack(&w.codes)?,
-                Some(Packed::Depthwise(codes)) => codes.copy_from_slice(&w.codes),
-                None if g.depthwise => self.packed = Some(Packed::Depthwise(w.codes.clone())),
+                Some(Packed::Trits(panel)) => panel.repack(codes)?,
+                Some(Packed::Bytes(panel)) => panel.repack(codes)?,
+                Some(Packed::Depthwise(kept)) => kept.copy_from_slice(codes),
+                None if g.depthwise => self.packed = Some(Packed::Depthwise(codes.to_vec())),
                 None if self.trits => {
-                    let packed = ternary::Packed::chosen(self.grid.largest, g, &w.codes)?;
+                    let packed = ternary::Packed::chosen(self.grid.largest, g, codes)?;
                     self.packed = Some(Packed::Trits(packed));
                 }
-                None => self.packed = Some(Packed::Bytes(int8::Packed::conv2d(g, &w.codes)?)),
+                None => self.packed = Some(Packed::Bytes(int8::Packed::conv2d(g, codes)?)),
             }
             let scalar = w.scales.len() == 1;
-            for (n, s) in self.scale.iter_mut().enumerate() {
-                *s = w.scales[if scalar { 0 } else { n }] * self.grid.step;
+            for (s, &slot) in self.scale.iter_mut().zip(&self.slots) {
+                *s = w.scales[if scalar { 0 } else { slot }] * self.grid.step;
             }
             self.offsets.fill(0);
             for row in w.codes.chunks(g.out_c) {
@@ -165,11 +179,38 @@ fn through_reshapes(graph: &Graph, mut id: NodeId) -> NodeId {
     id
 }
 
+/// The kernel behind reshapes and a dilation, and the geometry of the dilation: a depthwise 1x1 convolution with ones whose
+/// input gradient puts zeros between the kernel's elements.
+fn dense_kernel(graph: &Graph, id: NodeId) -> (NodeId, Option<Conv2d>) {
+    let id = through_reshapes(graph, id);
+    let node = &graph.nodes[id.index()];
+    match &node.op {
+        Op::ConvInputGrad(g)
+            if g.depthwise
+                && (g.kernel_h, g.kernel_w) == (1, 1)
+                && graph.nodes[node.inputs[1].index()].op == Op::Fill(1.0) =>
+        {
+            (through_reshapes(graph, node.inputs[0]), Some(*g))
+        }
+        _ => (id, None),
+    }
+}
+
+/// Codes with zeros between them, as the input gradient of `g` spreads their values.
+fn spread(g: &Conv2d, codes: &[i8], to: &mut [i8]) {
+    to.fill(0);
+    let width = g.in_c;
+    for (i, from) in codes.chunks_exact(width).enumerate() {
+        let (y, x) = (i / g.out_w * g.stride_h, i % g.out_w * g.stride_w);
+        to[(y * g.in_w + x) * width..][..width].copy_from_slice(from);
+    }
+}
+
 /// The 8-bit grid that a node's values lie on.
 fn grid(graph: &Graph, id: NodeId) -> Option<Grid> {
     let node = &graph.nodes[id.index()];
     match &node.op {
-        Op::Reshape | Op::MaxPool(_) => grid(graph, node.inputs[0]),
+        Op::Reshape | Op::MaxPool(_) | Op::RowBroadcast => grid(graph, node.inputs[0]),
         Op::Activation(Nonlinearity::Quantizer(e)) if e.on_grid() => {
             let levels = e.grid()?;
             let largest = u8::try_from(levels.max_code).ok().filter(|_| levels.min_code == 0)?;

@@ -4,6 +4,7 @@ use qtensor::Quantizer;
 
 use super::quantize;
 use crate::graph::{Graph, NodeId, Unary};
+use crate::network::BatchNormQuantizers;
 
 /// Batch statistics over all axes but the last.
 #[derive(Clone, Copy, Debug)]
@@ -37,19 +38,6 @@ impl Moments {
     }
 }
 
-/// Quantizers of QKeras' `QBatchNormalization`; all of them straight-through.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct BatchNormQuantizers {
-    /// Of the scale.
-    pub gamma: Option<Quantizer>,
-    /// Of the shift.
-    pub beta: Option<Quantizer>,
-    /// Of the mean, batch or moving.
-    pub mean: Option<Quantizer>,
-    /// Of the variance, batch or moving.
-    pub variance: Option<Quantizer>,
-}
-
 /// Parameters of one normalisation.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm {
@@ -68,30 +56,52 @@ pub struct BatchNorm {
 impl BatchNorm {
     /// `(x - mean) / sqrt(variance + eps) * gamma + beta`
     pub fn apply(&self, graph: &mut Graph, x: NodeId) -> NodeId {
-        let inverse = inverse_deviation(graph, self.variance, self.eps);
-        let a = self.gamma.map_or(inverse, |gamma| graph.mul(gamma, inverse));
-        let ma = graph.mul(self.mean, a);
-        let b = match self.beta {
-            Some(beta) => graph.sub(beta, ma),
-            None => graph.scale(-1.0, ma),
-        };
-        let shape = graph.shape(x).to_vec();
-        graph.channel_affine(&[(x, a)], Some(b), &shape)
+        let factor = self.factor(graph);
+        self.shifted(graph, x, factor)
     }
 
-    /// The same with everything quantized first: QKeras' `QBatchNormalization`.
-    pub fn quantized(&self, graph: &mut Graph, quantizers: &BatchNormQuantizers) -> Self {
-        let mut through = |q: &Option<Quantizer>, x: NodeId| match q {
-            Some(q) => quantize(graph, q, 0, x),
+    /// The same with everything quantized first: QKeras' `QBatchNormalization`. Stochastic quantizers draw from the
+    /// streams of `tag` and the three that follow it; that of the factor from one beyond 2^32.
+    pub fn apply_quantized(
+        &self,
+        graph: &mut Graph,
+        quantizers: &BatchNormQuantizers,
+        tag: u64,
+        x: NodeId,
+    ) -> NodeId {
+        let mut through = |q: &Option<Quantizer>, offset: u64, x: NodeId| match q {
+            Some(q) => quantize(graph, q, tag + offset, x),
             None => x,
         };
-        Self {
-            gamma: self.gamma.map(|x| through(&quantizers.gamma, x)),
-            beta: self.beta.map(|x| through(&quantizers.beta, x)),
-            mean: through(&quantizers.mean, self.mean),
-            variance: through(&quantizers.variance, self.variance),
+        let norm = Self {
+            gamma: self.gamma.map(|x| through(&quantizers.gamma, 0, x)),
+            beta: self.beta.map(|x| through(&quantizers.beta, 1, x)),
+            mean: through(&quantizers.mean, 2, self.mean),
+            variance: through(&quantizers.variance, 3, self.variance),
             eps: self.eps,
+        };
+        let mut factor = norm.factor(graph);
+        if let Some(q) = &quantizers.inverse {
+            factor = quantize(graph, q, (1 << 32) + tag, factor);
         }
+        norm.shifted(graph, x, factor)
+    }
+
+    /// `gamma / sqrt(variance + eps)`
+    fn factor(&self, graph: &mut Graph) -> NodeId {
+        let inverse = inverse_deviation(graph, self.variance, self.eps);
+        self.gamma.map_or(inverse, |gamma| graph.mul(gamma, inverse))
+    }
+
+    /// `x * factor + (beta - mean * factor)`
+    fn shifted(&self, graph: &mut Graph, x: NodeId, factor: NodeId) -> NodeId {
+        let mean = graph.mul(self.mean, factor);
+        let shift = match self.beta {
+            Some(beta) => graph.sub(beta, mean),
+            None => graph.scale(-1.0, mean),
+        };
+        let shape = graph.shape(x).to_vec();
+        graph.channel_affine(&[(x, factor)], Some(shift), &shape)
     }
 }
 

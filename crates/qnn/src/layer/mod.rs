@@ -3,7 +3,8 @@
 mod batch_norm;
 mod conv2d_batchnorm;
 
-pub use batch_norm::{BatchNorm, BatchNormQuantizers, Moments};
+pub use crate::network::BatchNormQuantizers;
+pub use batch_norm::{BatchNorm, Moments};
 pub use conv2d_batchnorm::{Conv2dBatchnorm, Folding};
 
 use kernels::{Conv2d, KernelError};

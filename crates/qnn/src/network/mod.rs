@@ -1,7 +1,9 @@
 //! A network as plain data: a list of named layers, their wiring and the grid of the input.
 
+mod batch_norm;
 mod shape;
 
+pub use batch_norm::BatchNormQuantizers;
 pub use shape::{LayerShape, Shapes};
 
 use kernels::Padding;
@@ -69,22 +71,32 @@ pub enum LayerOp {
         kernel: [usize; 2],
         /// Vertical and horizontal stride.
         stride: [usize; 2],
-        /// Padding.
+        /// Vertical and horizontal distance between the kernel's elements: 1 is dense. QKeras' `dilation_rate`.
+        #[serde(default = "dense")]
+        dilation: [usize; 2],
+        /// Padding, of the kernel spread by `dilation`.
         padding: Pad,
         /// Whether a bias `[filters]` is added.
         bias: bool,
         /// Kernel quantizer; `None` keeps the float kernel.
         quantizer: Option<Quantizer>,
     },
-    /// Depthwise convolution with multiplier 1, kernel `[kh, kw, c, 1]`.
+    /// Depthwise convolution, kernel `[kh, kw, c, multiplier]`: output channel `i * multiplier + j` is input channel `i` with
+    /// kernel `[.., i, j]`.
     DepthwiseConv2d {
         /// Kernel height and width.
         kernel: [usize; 2],
         /// Vertical and horizontal stride.
         stride: [usize; 2],
-        /// Padding.
+        /// Vertical and horizontal distance between the kernel's elements: 1 is dense. QKeras' `dilation_rate`.
+        #[serde(default = "dense")]
+        dilation: [usize; 2],
+        /// Padding, of the kernel spread by `dilation`.
         padding: Pad,
-        /// Whether a bias `[c]` is added.
+        /// Output channels per input channel. QKeras' `depth_multiplier`.
+        #[serde(default = "one")]
+        multiplier: usize,
+        /// Whether a bias `[c * multiplier]` is added.
         bias: bool,
         /// Kernel quantizer; `None` keeps the float kernel.
         quantizer: Option<Quantizer>,
@@ -104,6 +116,10 @@ pub enum LayerOp {
         eps: f32,
         /// `moving = momentum * moving + (1 - momentum) * batch`.
         momentum: f32,
+        /// Quantizers of parameters and statistics; `None` is Keras' `BatchNormalization`, even none in `Some` is QKeras'
+        /// `QBatchNormalization`.
+        #[serde(default)]
+        quantizers: Option<Box<BatchNormQuantizers>>,
     },
     /// Elementwise activation: a quantizer, or plain ReLU for `None`.
     Activation {
@@ -145,6 +161,34 @@ impl LayerOp {
             _ => false,
         }
     }
+
+    /// A convolution with this dilation instead of its own; other layers as they are.
+    #[must_use]
+    pub fn dilated(mut self, by: [usize; 2]) -> Self {
+        if let Self::Conv2d { dilation, .. } | Self::DepthwiseConv2d { dilation, .. } = &mut self {
+            *dilation = by;
+        }
+        self
+    }
+
+    /// A depthwise convolution with this multiplier instead of its own; other layers as they are.
+    #[must_use]
+    pub fn multiplied(mut self, by: usize) -> Self {
+        if let Self::DepthwiseConv2d { multiplier, .. } = &mut self {
+            *multiplier = by;
+        }
+        self
+    }
+}
+
+/// The dilation of files that name none.
+fn dense() -> [usize; 2] {
+    [1, 1]
+}
+
+/// The multiplier of files that name none.
+fn one() -> usize {
+    1
 }
 
 /// One named layer and the layers it reads.
@@ -244,6 +288,15 @@ impl Network {
         }
     }
 
+    /// Gives every batch normalisation these quantizers.
+    pub fn quantize_batch_norms(&mut self, q: &Option<BatchNormQuantizers>) {
+        for layer in &mut self.layers {
+            if let LayerOp::BatchNorm { quantizers, .. } = &mut layer.op {
+                *quantizers = q.clone().map(Box::new);
+            }
+        }
+    }
+
     /// Appends batch normalisation (eps 1e-3, momentum 0.9) and an activation named `name_bn` and `name_act`.
     pub fn bn_act(self, name: &str, activation: &Option<Quantizer>) -> Self {
         self.then(&format!("{name}_bn"), BATCH_NORM)
@@ -292,7 +345,7 @@ impl Network {
 }
 
 /// Batch normalisation as the zoo uses it: Keras' eps of 1e-3; momentum 0.9, because runs are short.
-pub const BATCH_NORM: LayerOp = LayerOp::BatchNorm { eps: 1e-3, momentum: 0.9 };
+pub const BATCH_NORM: LayerOp = LayerOp::BatchNorm { eps: 1e-3, momentum: 0.9, quantizers: None };
 
 /// A SAME convolution.
 pub fn conv2d(
@@ -302,10 +355,26 @@ pub fn conv2d(
     bias: bool,
     q: &Option<Quantizer>,
 ) -> LayerOp {
-    LayerOp::Conv2d { filters, kernel, stride, padding: Pad::Same, bias, quantizer: q.clone() }
+    LayerOp::Conv2d {
+        filters,
+        kernel,
+        stride,
+        dilation: dense(),
+        padding: Pad::Same,
+        bias,
+        quantizer: q.clone(),
+    }
 }
 
-/// A SAME depthwise convolution without bias.
+/// A SAME depthwise convolution with multiplier 1.
 pub fn depthwise(kernel: [usize; 2], stride: [usize; 2], bias: bool, q: &Option<Quantizer>) -> LayerOp {
-    LayerOp::DepthwiseConv2d { kernel, stride, padding: Pad::Same, bias, quantizer: q.clone() }
+    LayerOp::DepthwiseConv2d {
+        kernel,
+        stride,
+        dilation: dense(),
+        padding: Pad::Same,
+        multiplier: 1,
+        bias,
+        quantizer: q.clone(),
+    }
 }

@@ -53,27 +53,34 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
         let image = || {
             if flat { Err(wiring("needs an image, got a flat vector".into())) } else { Ok([1, h, w, c]) }
         };
+        let no_dilation = |d: [usize; 2]| wiring(format!("a dilation of {}x{} is none", d[0], d[1]));
         let mut out = LayerShape { input, output: input, flat, params: Vec::new(), macs: 0 };
         match &layer.op {
-            LayerOp::Conv2d { filters, kernel, stride, padding, bias, .. } => {
-                let g =
-                    Conv2d::new(image()?, [kernel[0], kernel[1], c, *filters], *stride, (*padding).into())
-                        .map_err(geometry)?;
+            LayerOp::Conv2d { filters, kernel, stride, dilation, padding, bias, .. } => {
+                let [kh, kw] = spread(*kernel, *dilation).ok_or_else(|| no_dilation(*dilation))?;
+                let g = Conv2d::new(image()?, [kh, kw, c, *filters], *stride, (*padding).into())
+                    .map_err(geometry)?;
                 out.output = [g.out_h, g.out_w, *filters];
-                out.macs = g.macs();
+                out.macs = (g.output_len() as u64).saturating_mul((kernel[0] * kernel[1] * c) as u64);
                 out.params.push(("kernel", vec![kernel[0], kernel[1], c, *filters]));
                 if *bias {
                     out.params.push(("bias", vec![*filters]));
                 }
             }
-            LayerOp::DepthwiseConv2d { kernel, stride, padding, bias, .. } => {
-                let g = Conv2d::depthwise(image()?, [kernel[0], kernel[1], c, 1], *stride, (*padding).into())
-                    .map_err(geometry)?;
-                out.output = [g.out_h, g.out_w, c];
-                out.macs = (g.out_h * g.out_w * kernel[0] * kernel[1] * c) as u64;
-                out.params.push(("kernel", vec![kernel[0], kernel[1], c, 1]));
+            LayerOp::DepthwiseConv2d { kernel, stride, dilation, padding, multiplier, bias, .. } => {
+                let [kh, kw] = spread(*kernel, *dilation).ok_or_else(|| no_dilation(*dilation))?;
+                let Some(channels) = c.checked_mul(*multiplier).filter(|n| *n > 0) else {
+                    return Err(wiring(format!("{c} channels times a multiplier of {multiplier} are none")));
+                };
+                let [n, h, w, _] = image()?;
+                let g =
+                    Conv2d::depthwise([n, h, w, channels], [kh, kw, channels, 1], *stride, (*padding).into())
+                        .map_err(geometry)?;
+                out.output = [g.out_h, g.out_w, channels];
+                out.macs = (g.output_len() as u64).saturating_mul((kernel[0] * kernel[1]) as u64);
+                out.params.push(("kernel", vec![kernel[0], kernel[1], c, *multiplier]));
                 if *bias {
-                    out.params.push(("bias", vec![c]));
+                    out.params.push(("bias", vec![channels]));
                 }
             }
             LayerOp::Dense { units, bias, .. } => {
@@ -90,7 +97,10 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
                     out.params.push(("bias", vec![*units]));
                 }
             }
-            LayerOp::BatchNorm { eps, momentum } => {
+            LayerOp::BatchNorm { eps, momentum, quantizers } => {
+                if let Some(reason) = quantizers.as_ref().and_then(|q| q.fault()) {
+                    return Err(wiring(reason));
+                }
                 if !(eps.is_finite() && *eps >= 0.0 && (0.0..=1.0).contains(momentum)) {
                     return Err(wiring(format!("eps {eps} or momentum {momentum} is out of range")));
                 }
@@ -144,6 +154,17 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
             ),
         }),
     }
+}
+
+/// Rows and columns that a kernel covers when its elements are `dilation` apart.
+fn spread(kernel: [usize; 2], dilation: [usize; 2]) -> Option<[usize; 2]> {
+    let along = |k: usize, d: usize| match (k, d) {
+        (_, 0) => None,
+        // No kernel: the geometry says so.
+        (0, _) => Some(0),
+        (k, d) => (k - 1).checked_mul(d)?.checked_add(1),
+    };
+    Some([along(kernel[0], dilation[0])?, along(kernel[1], dilation[1])?])
 }
 
 /// The product of dimensions, if a buffer of so many f32 can exist.

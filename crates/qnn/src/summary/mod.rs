@@ -6,6 +6,7 @@ mod table;
 
 pub use statistics::KernelStatistics;
 
+use qtensor::Quantizer;
 use serde::Serialize;
 
 use crate::QnnError;
@@ -65,7 +66,9 @@ pub struct LayerSummary {
     pub weights: u64,
     /// Bits of one weight (32 for float kernels, 0 without kernel).
     pub weight_bits: u32,
-    /// Kernel or activation quantizer.
+    /// Bits of all its parameters, each with its quantizer or 32; scales not counted.
+    pub parameter_bits: u64,
+    /// Kernel or activation quantizer; those of a batch normalisation, as `gamma .., beta .., mean .., variance ..`.
     pub quantizer: Option<String>,
     /// Quantizer of the bias.
     pub bias_quantizer: Option<String>,
@@ -92,6 +95,8 @@ pub struct Summary {
     pub trainable: u64,
     /// Bits of all kernels together, scales not counted.
     pub kernel_bits: u64,
+    /// Bits of all parameters together, scales not counted.
+    pub parameter_bits: u64,
     /// Multiply-accumulates of one sample.
     pub macs: u64,
 }
@@ -120,6 +125,7 @@ impl Summary {
             parameters: 0,
             trainable: 0,
             kernel_bits: 0,
+            parameter_bits: 0,
             macs: 0,
         };
         for (i, (layer, shape)) in network.layers.iter().zip(&shapes).enumerate() {
@@ -135,11 +141,14 @@ impl Summary {
             };
             let weights = count(&|name| name == "kernel");
             let kernel = kernel_quantizer(&layer.op);
-            let weight_bits = if weights == 0 { 0 } else { kernel.map_or(32, qtensor::Quantizer::bits) };
+            let weight_bits = if weights == 0 { 0 } else { kernel.map_or(32, Quantizer::bits) };
             let parameters = count(&|_| true);
             summary.parameters += parameters;
             summary.trainable += count(&|name| !name.starts_with("moving_"));
             summary.kernel_bits += weights * u64::from(weight_bits);
+            let bits = |name: &str| u64::from(parameter_quantizer(layer, name).map_or(32, Quantizer::bits));
+            let parameter_bits = count_bits(&shape.params, bits);
+            summary.parameter_bits += parameter_bits;
             summary.macs += shape.macs;
             let statistics = match (model, kernel) {
                 (Some(model), Some(q)) => Some(KernelStatistics::of(model, &layer.name, q)?),
@@ -155,6 +164,7 @@ impl Summary {
                 parameters,
                 weights,
                 weight_bits,
+                parameter_bits,
                 quantizer: quantizer(&layer.op),
                 bias_quantizer: layer.bias_quantizer.as_ref().map(ToString::to_string),
                 macs: shape.macs,
@@ -163,6 +173,26 @@ impl Summary {
         }
         Ok(summary)
     }
+}
+
+/// The quantizer of a layer's parameter, if it has one.
+fn parameter_quantizer<'a>(layer: &'a Layer, name: &str) -> Option<&'a Quantizer> {
+    let normalising = match &layer.op {
+        LayerOp::BatchNorm { quantizers, .. } => quantizers.as_deref(),
+        _ => None,
+    };
+    match name {
+        "kernel" => kernel_quantizer(&layer.op),
+        "bias" => layer.bias_quantizer.as_ref(),
+        "gamma" => normalising?.gamma.as_ref(),
+        "beta" => normalising?.beta.as_ref(),
+        "moving_mean" => normalising?.mean.as_ref(),
+        _ => normalising?.variance.as_ref(),
+    }
+}
+
+fn count_bits(params: &[(&'static str, Vec<usize>)], bits: impl Fn(&str) -> u64) -> u64 {
+    params.iter().map(|(name, dims)| dims.iter().product::<usize>() as u64 * bits(name)).sum()
 }
 
 fn kind(op: &LayerOp) -> &'static str {
@@ -181,6 +211,9 @@ fn kind(op: &LayerOp) -> &'static str {
 }
 
 fn quantizer(op: &LayerOp) -> Option<String> {
+    if let LayerOp::BatchNorm { quantizers: Some(q), .. } = op {
+        return Some(q.to_string());
+    }
     let activation = match op {
         LayerOp::Activation { quantizer } => quantizer.as_ref(),
         _ => None,

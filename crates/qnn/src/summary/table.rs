@@ -14,9 +14,10 @@ impl fmt::Display for Summary {
         align(f, &rows, &[5, 6, 7])?;
         writeln!(
             f,
-            "{} parameters ({} trainable), kernels {:.1} KB, {} MACs",
+            "{} parameters ({} trainable, {:.1} KB), kernels {:.1} KB, {} MACs",
             grouped(self.parameters),
             grouped(self.trainable),
+            self.parameter_bits as f64 / 8192.0,
             self.kernel_bits as f64 / 8192.0,
             grouped(self.macs)
         )?;

@@ -49,3 +49,32 @@ fn statistics_describe_the_kernel() {
     let json: serde_json::Value = serde_json::to_value(&summary).unwrap();
     assert_eq!(json["layers"][0]["output_type"]["type"], "accumulators");
 }
+
+#[test]
+fn quantized_normalisations_dilations_and_multipliers_are_counted() {
+    let q = "ternary(alpha=auto)".parse().ok();
+    let mut net = Network::new("n", [8, 8, 2], InputGrid::UNIT_IMAGE, 3)
+        .then("c", crate::network::conv2d(4, [3, 3], [1, 1], true, &q).dilated([2, 2]))
+        .then("d", crate::network::depthwise([3, 3], [1, 1], true, &q).multiplied(3))
+        .bn_act("d", &"quantized_relu(8, 2)".parse().ok())
+        .classifier(&q);
+    let plain = Summary::of_network(&net).unwrap();
+    net.quantize_batch_norms(&Some(crate::network::BatchNormQuantizers::qkeras()));
+    let summary = Summary::of_network(&net).unwrap();
+    let layer = |name: &str| summary.layers.iter().find(|l| l.name == name).unwrap();
+    // Dilation adds no weights and no products; a multiplier does.
+    assert_eq!((layer("c").weights, layer("c").macs), (72, 64 * 72));
+    assert_eq!(
+        (layer("d").output.clone(), layer("d").weights, layer("d").macs),
+        (vec![8, 8, 12], 108, 64 * 108)
+    );
+    assert_eq!(layer("d").parameter_bits, 2 * 108 + 32 * 12);
+    // gamma and variance of 6 bits, beta and mean of 5, twelve channels.
+    assert_eq!(layer("d_bn").parameter_bits, 12 * (6 + 5 + 5 + 6));
+    assert_eq!(plain.parameter_bits - summary.parameter_bits, 12 * (4 * 32 - 22));
+    let text = summary.to_string();
+    assert!(
+        text.contains("gamma quantized_relu_po2(bits=6") || text.contains("gamma quantized_relu_po2(6"),
+        "{text}"
+    );
+}

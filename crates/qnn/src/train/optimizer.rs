@@ -148,8 +148,11 @@ impl OptimizerState {
     ) {
         let param = &mut model.params[index];
         let clip = match &param.kind {
-            // As QKeras constrains kernels and biases alike.
-            ParamKind::Kernel(Some(q)) | ParamKind::Bias(Some(q)) => q.weight_clip().map(|c| c as f32),
+            // As QKeras constrains them all alike.
+            ParamKind::Kernel(Some(q))
+            | ParamKind::Bias(Some(q))
+            | ParamKind::Gamma(Some(q))
+            | ParamKind::Beta(Some(q)) => q.weight_clip().map(|c| c as f32),
             _ => None,
         };
         let decays = matches!(param.kind, ParamKind::Kernel(_));

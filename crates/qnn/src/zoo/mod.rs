@@ -12,7 +12,7 @@ use qtensor::Quantizer;
 use serde::{Deserialize, Serialize};
 
 use crate::QnnError;
-use crate::network::{InputGrid, Network};
+use crate::network::{BatchNormQuantizers, InputGrid, Network};
 
 /// Width of an `stq_*` network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Quantizers {
     /// Quantizer of every bias; no twin has one.
     #[serde(default)]
     pub biases: Option<Quantizer>,
+    /// Quantizers of every batch normalisation; no twin has any.
+    #[serde(default)]
+    pub batch_norms: Option<BatchNormQuantizers>,
 }
 
 /// The precision variants ("twins") of one topology that the study compares.
@@ -68,6 +71,7 @@ impl Twin {
             weights: Some(parse(weights)),
             activations: Some(parse("quantized_relu(8, 2)")),
             biases: None,
+            batch_norms: None,
         }
     }
 }
@@ -96,6 +100,7 @@ pub fn build(
         }
     };
     net.quantize_biases(&q.biases);
+    net.quantize_batch_norms(&q.batch_norms);
     net.shapes()?;
     Ok(net)
 }

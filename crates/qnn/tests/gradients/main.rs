@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod networks;
+mod normalization;
 mod operations;
 mod surrogates;
 
@@ -57,6 +58,7 @@ fn derivatives_match_central_differences() {
     let mut table = Table::default();
     operations::rows(&mut table);
     surrogates::rows(&mut table);
+    normalization::rows(&mut table);
     networks::rows(&mut table);
     println!("{:44} {:>10} {:>10}", "largest error / (1 + |derivative|)", "first", "second");
     for (name, errors) in &table.rows {

@@ -19,7 +19,7 @@ fn relu() -> LayerOp {
 }
 
 fn bn() -> LayerOp {
-    LayerOp::BatchNorm { eps: 1e-3, momentum: 0.9 }
+    qnn::network::BATCH_NORM
 }
 
 /// One row per layer kind or combination.
@@ -50,6 +50,7 @@ fn networks() -> Vec<(&'static str, Network)> {
                 filters: 3,
                 kernel: [2, 3],
                 stride: [1, 2],
+                dilation: [1, 1],
                 padding: Pad::Valid,
                 bias: true,
                 quantizer: None,
@@ -59,6 +60,18 @@ fn networks() -> Vec<(&'static str, Network)> {
         (
             "depthwise",
             end(net([4, 4, 3]).then("d", depthwise([3, 3], [2, 2], true, &None)).then("r", relu())),
+        ),
+        (
+            "conv dilated",
+            end(net([6, 5, 2])
+                .then("c", conv2d(3, [3, 2], [1, 1], true, &None).dilated([2, 3]))
+                .then("r", relu())),
+        ),
+        (
+            "depthwise multiplied and dilated",
+            end(net([5, 6, 2])
+                .then("d", depthwise([2, 3], [1, 1], true, &None).multiplied(3).dilated([3, 2]))
+                .then("r", relu())),
         ),
         (
             "batch norm",

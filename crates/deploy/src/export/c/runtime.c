@@ -503,17 +503,17 @@ static void int8_tile(const branch_t *b, const step_t *s, const uint8_t *in, int
 #endif
 
 #if USE_DEPTHWISE_INT8
-/* Weights `[tap][channel]`. */
+/* Weights `[tap][channel]`; with a multiplier, neighbouring channels read the same one of the input. */
 static void depthwise_tile(const branch_t *b, const step_t *s, const uint8_t *in, int oy, int ox, int32_t *acc) {
     const int8_t *weights = (const int8_t *)b->weights;
-    int taps = b->kernel_h * b->kernel_w, channels = b->out_c, j, k, c;
+    int taps = b->kernel_h * b->kernel_w, channels = b->out_c, times = channels / b->in_c, j, k, c;
     find_pixels(b, s, in, oy, ox);
     for (j = 0; j < 8; j++) {
         const uint8_t *const *p = (const uint8_t *const *)pixels + j;
         int32_t *a = acc + j;
         c = 0;
 #if HAS_DSP
-        for (; c + 4 <= channels; c += 4, a += 32) {
+        for (; times == 1 && c + 4 <= channels; c += 4, a += 32) {
             int32_t a0 = a[0], a1 = a[8], a2 = a[16], a3 = a[24];
             const int8_t *w = weights + c;
             for (k = 0; k < taps; k++, w += channels) {
@@ -529,7 +529,7 @@ static void depthwise_tile(const branch_t *b, const step_t *s, const uint8_t *in
 #endif
         for (; c < channels; c++, a += 8) {
             int32_t sum = *a;
-            for (k = 0; k < taps; k++) sum += weights[k * channels + c] * p[8 * k][c];
+            for (k = 0; k < taps; k++) sum += weights[k * channels + c] * p[8 * k][c / times];
             *a = sum;
         }
     }

@@ -112,10 +112,10 @@ fn accumulators(
             return Ok(g.node("Sub", &[&x, &zero], vec![]));
         }
         Linear::Conv2d { weights, .. } => (weights, 1),
-        Linear::Depthwise { weights, .. } => (weights, w.out_c),
+        Linear::Depthwise { weights, .. } => (weights, w.in_c),
     };
     let rows = oihw(&branch.linear, w);
-    let shape = [w.out_c, if groups == 1 { w.in_c } else { 1 }, w.kernel_h, w.kernel_w];
+    let shape = [w.out_c, w.in_c / groups, w.kernel_h, w.kernel_w];
     let attributes = conv_attributes(w, groups);
     if largest >= EXACT && tensor.element == Element::U16 {
         // Sums of codes do not fit `ConvInteger`; only a dense layer reads them, whose product is exact in f64.
