@@ -1,7 +1,7 @@
 //! Matrix product of floats, parallel over fixed blocks of rows.
 
 use crate::error::length;
-use crate::float::{self, Left, Packed, Rows, Runs, Target};
+use crate::float::{self, InPlace, Left, Packed, Rows, Runs, Target};
 use crate::scratch::Scratch;
 use crate::{KernelError, Real, parallel};
 
@@ -84,12 +84,19 @@ pub fn gemm<T: Real>(
         }
         return Ok(());
     }
+    let rows = parallel::rows_per_chunk(m, n.saturating_mul(k), BLOCK_MACS).max(MIN_ROWS);
+    // A single block of rows packs as it goes.
+    if b.col_stride == 1 && k > 0 && (m <= rows || m <= 2 * MIN_ROWS && parallel::threads() == 1) {
+        let mut panels = Scratch::<T>::take(2 * Packed::<T>::len(k, 1));
+        let left = Left { a: a.data, count: m, rows: Rows::every(a.row_stride), runs };
+        float::product_in_place(left, InPlace { b, terms: k, columns: n, panels: &mut panels }, target, c);
+        return Ok(());
+    }
     let mut packed = Scratch::<T>::take(Packed::<T>::len(k, n));
     if k > 0 {
         float::pack(b, (k, n), (0, k), &mut packed);
     }
     let right = Packed::new(&packed, k, n);
-    let rows = parallel::rows_per_chunk(m, n.saturating_mul(k), BLOCK_MACS).max(MIN_ROWS);
     parallel::for_each_chunk(c, rows * n, |i, c| {
         let rows = Rows { base: i * rows * a.row_stride, ..Rows::every(a.row_stride) };
         float::product(Left { a: a.data, count: c.len() / n, rows, runs }, &right, target, c);

@@ -13,6 +13,18 @@ pub(crate) fn read_soon<T>(data: &[T], start: usize, end: usize) {
     });
 }
 
+/// Asks for the line at `at` to be brought to the first-level cache.
+#[inline(always)]
+pub(crate) fn line_soon<T>(at: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing, whatever the address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    let _ = at;
+}
+
 /// As [`read_soon`], to the first-level cache and to be written.
 #[inline(always)]
 pub(crate) fn write_soon<T>(data: &[T], start: usize, end: usize) {

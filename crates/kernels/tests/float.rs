@@ -274,14 +274,28 @@ fn bits_do_not_depend_on_the_batch() {
             assert_eq!(dx1, dx[i * dx1.len()..][..dx1.len()]);
         }
     }
-    let (m, n, k) = (40, 37, 131);
-    let (a, b) = (values::<f32>(1, m * k), values::<f32>(2, k * n));
-    let (mut all, mut one) = (vec![0.0; m * n], vec![0.0; n]);
-    gemm::gemm((m, n, k), MatRef::rows(&a, k), MatRef::rows(&b, n), 0.0, &mut all).expect("shapes");
-    for i in 0..m {
-        gemm::gemm((1, n, k), MatRef::rows(&a[i * k..], k), MatRef::rows(&b, n), 0.0, &mut one)
-            .expect("shapes");
-        assert_eq!(one, all[i * n..][..n]);
+}
+
+/// Neither do those of a row of a product: alone, in a block whose first rows pack as they go, and among several blocks.
+#[test]
+fn bits_of_a_row_do_not_depend_on_the_others() {
+    for (m, n, k) in [(40, 37, 131), (150, 64, 300), (400, 37, 300)] {
+        let (a, b) = (values::<f32>(1, m * k), values::<f32>(2, k * n));
+        let run = |threads| {
+            on_threads(threads, || {
+                let mut c = vec![0.0; m * n];
+                gemm::gemm((m, n, k), MatRef::rows(&a, k), MatRef::rows(&b, n), 0.0, &mut c).expect("shapes");
+                c
+            })
+        };
+        let all = run(1);
+        assert!(all == run(3), "three threads");
+        let mut one = vec![0.0; n];
+        for i in 0..m {
+            gemm::gemm((1, n, k), MatRef::rows(&a[i * k..], k), MatRef::rows(&b, n), 0.0, &mut one)
+                .expect("shapes");
+            assert_eq!(one, all[i * n..][..n]);
+        }
     }
 }
 

@@ -21,7 +21,7 @@ const STRIP_PIXELS: usize = 256;
 /// Slices whose lengths are not the geometry's.
 pub fn weight_grad<T: Real>(g: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) -> Result<(), KernelError> {
     check(g, "conv2d::weight_grad", [("x", x.len()), ("dy", dy.len()), ("dw", dw.len())], [0, 2, 1])?;
-    if winograd::applies(g) {
+    if winograd::weight_grad_applies(g) {
         winograd::weight_grad(g, x, dy, dw);
         return Ok(());
     }

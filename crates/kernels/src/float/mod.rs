@@ -13,6 +13,7 @@ pub(crate) use tile::Tile;
 
 use crate::Real;
 use crate::dispatch::Path;
+use crate::gemm::MatRef;
 
 /// Positions in memory of the rows of a matrix: row `i` is at
 /// `base + i / columns * row_step + i % columns * column_step`.
@@ -111,6 +112,58 @@ pub(crate) fn product<T: Real>(left: Left<'_, T>, right: &Packed<'_, T>, target:
     }
 }
 
+/// A right operand of `terms` x `columns` read where it is, whose columns are side by side.
+pub(crate) struct InPlace<'a, T> {
+    pub(crate) b: MatRef<'a, T>,
+    pub(crate) terms: usize,
+    pub(crate) columns: usize,
+    /// Room for two panels.
+    pub(crate) panels: &'a mut [T],
+}
+
+impl<T: Real> InPlace<'_, T> {
+    /// Panels of the next `columns` columns.
+    pub(crate) fn pack(&mut self, first: usize, columns: usize) {
+        let b = MatRef { data: &self.b.data[first..], ..self.b };
+        let len = Packed::<T>::len(self.terms, columns);
+        pack(b, (self.terms, columns), (0, self.terms), &mut self.panels[..len]);
+    }
+}
+
+/// As [`product`] for a single block of rows: each panel is made as the first rows meet it, and only it is kept.
+///
+/// # Panics
+/// If an operand leaves its slice.
+pub(crate) fn product_in_place<T: Real>(
+    left: Left<'_, T>,
+    right: InPlace<'_, T>,
+    target: Target,
+    c: &mut [T],
+) {
+    let (k, n) = (right.terms, right.columns);
+    assert!(left.count > 0 && n > 0 && k > 0, "no size may be zero");
+    assert!(left.runs.runs == 1 && left.runs.len == k, "the same terms on both sides");
+    assert!(right.b.col_stride == 1 && (k - 1) * right.b.row_stride + n <= right.b.data.len(), "a whole matrix");
+    assert!(right.panels.len() >= 2 * Packed::<T>::len(k, 1), "room for two panels");
+    assert!(target.rows.furthest(left.count) + n <= c.len(), "the product must fit its slice");
+    assert!(
+        left.rows.furthest(left.count) + left.runs.furthest() < left.a.len(),
+        "rows must stay in their slice"
+    );
+    match crate::dispatch::path() {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        // SAFETY: the path in force is one this CPU can run, and the operands' extents have been checked.
+        Path::Avx2 => unsafe { crate::x86_64::floats::panels_in_place(left, right, target, c) },
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        // SAFETY: as above.
+        Path::Avx512 => unsafe { crate::x86_64::floats512::panels_in_place(left, right, target, c) },
+        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+        Path::Avx2 | Path::Avx512 => unreachable!("no path in force is one this build lacks"),
+        // SAFETY: the operands' extents have been checked.
+        Path::Scalar => unsafe { panels_in_place::<T, tile::Portable>(left, right, target, c) },
+    }
+}
+
 /// Steps through the positions of rows without dividing.
 pub(crate) struct Walk {
     rows: Rows,
@@ -152,21 +205,92 @@ pub(crate) unsafe fn panels<T: Real, K: Tile<T>>(
 ) {
     for first in (0..right.columns).step_by(T::PANEL) {
         let columns = T::PANEL.min(right.columns - first);
-        let panel = right.panel(first / T::PANEL);
-        let (mut from, mut to) = (Walk::new(left.rows), Walk::new(target.rows));
-        let mut rest = left.count;
+        let mut tiles = Tiles { left: &left, from: Walk::new(left.rows), to: Walk::new(target.rows), first, c };
+        let panel = (right.panel(first / T::PANEL).cast_mut(), right.gap);
+        // SAFETY: passed on; panels are only read.
+        unsafe { tiles.rows::<K>(left.count, panel, columns, target.add) };
+    }
+}
+
+/// All panels, which the first tile of rows copies from where they are.
+///
+/// # Safety
+/// As [`product_in_place`] checks, and the CPU can run `K`.
+#[inline(always)]
+pub(crate) unsafe fn panels_in_place<T: Real, K: Tile<T>>(
+    left: Left<'_, T>,
+    mut right: InPlace<'_, T>,
+    target: Target,
+    c: &mut [T],
+) {
+    for first in (0..right.columns).step_by(T::PANEL) {
+        let columns = T::PANEL.min(right.columns - first);
+        let mut tiles = Tiles { left: &left, from: Walk::new(left.rows), to: Walk::new(target.rows), first, c };
+        let whole = columns == T::PANEL && left.count >= ROWS;
+        if !whole {
+            right.pack(first, columns);
+        }
+        let from = (right.b.data[first..].as_ptr(), right.b.row_stride);
+        let panel = (right.panels.as_mut_ptr(), 0);
+        // SAFETY: passed on: all terms of a whole panel's columns lie within `b` and fit `panels`; others have been written.
+        unsafe {
+            let packed = if whole {
+                tiles.tile::<K, ROWS, true>(panel, from, columns, target.add);
+                ROWS
+            } else {
+                0
+            };
+            tiles.rows::<K>(left.count - packed, panel, columns, target.add);
+        }
+    }
+}
+
+/// Rows of a whole tile.
+const ROWS: usize = 6;
+
+/// Tiles of rows against the panel whose first column is `first`.
+struct Tiles<'a, T> {
+    left: &'a Left<'a, T>,
+    from: Walk,
+    to: Walk,
+    first: usize,
+    c: &'a mut [T],
+}
+
+impl<T: Real> Tiles<'_, T> {
+    /// The next `R` rows.
+    ///
+    /// # Safety
+    /// As [`panels`]; `panel` and, if `PACK`, `from` are as [`Tile::run`] asks.
+    #[inline(always)]
+    unsafe fn tile<K: Tile<T>, const R: usize, const PACK: bool>(
+        &mut self,
+        panel: (*mut T, usize),
+        from: (*const T, usize),
+        columns: usize,
+        add: bool,
+    ) {
+        // SAFETY: the caller checked that all rows lie within `a` and `c`, and what they hold `columns` elements of.
+        unsafe {
+            let a = core::array::from_fn(|_| self.left.a.as_ptr().add(self.from.next()));
+            let c = core::array::from_fn(|_| self.c.as_mut_ptr().add(self.to.next() + self.first));
+            K::run::<R, PACK>(a, &self.left.runs, panel, from, c, columns, add);
+        }
+    }
+
+    /// The next `rest` rows against a panel that has been written.
+    ///
+    /// # Safety
+    /// As [`panels`].
+    #[inline(always)]
+    unsafe fn rows<K: Tile<T>>(&mut self, mut rest: usize, panel: (*mut T, usize), columns: usize, add: bool) {
         while rest > 0 {
             macro_rules! tile {
                 ($rows:literal) => {{
-                    // SAFETY: the caller checked that all rows lie within `a` and `c`.
-                    let (a, c) = unsafe {
-                        (
-                            core::array::from_fn(|_| left.a.as_ptr().add(from.next())),
-                            core::array::from_fn(|_| c.as_mut_ptr().add(to.next() + first)),
-                        )
-                    };
-                    // SAFETY: as above; the panel holds `terms` steps, and rows of `c` hold `columns` more elements.
-                    unsafe { K::run::<$rows>(a, &left.runs, (panel, right.gap), c, columns, target.add) };
+                    // SAFETY: passed on.
+                    unsafe {
+                        self.tile::<K, $rows, false>(panel, (core::ptr::null(), 0), columns, add);
+                    }
                     rest -= $rows;
                 }};
             }

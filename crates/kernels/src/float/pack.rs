@@ -3,6 +3,7 @@
 use super::Runs;
 use crate::Real;
 use crate::gemm::MatRef;
+use crate::transpose::transpose;
 
 /// A right operand of `terms` x `columns` as panels of `PANEL` columns (two vectors), padded with zeros.
 pub(crate) struct Packed<'a, T> {
@@ -71,6 +72,14 @@ pub(crate) fn pack<T: Real>(
     let width = T::PANEL;
     for (panel, to) in to.chunks_exact_mut(terms * width).take(n.div_ceil(width)).enumerate() {
         let columns = width.min(n - panel * width);
+        if b.row_stride == 1 && b.col_stride > 1 {
+            let to = &mut to[first * width..][..k * width];
+            if columns < width {
+                to.fill(T::ZERO);
+            }
+            transpose(&b.data[panel * width * b.col_stride..], to, (b.col_stride, width), columns, k);
+            continue;
+        }
         let lines = to[first * width..].chunks_exact_mut(width).take(k);
         for (i, line) in lines.enumerate() {
             let from = &b.data[i * b.row_stride + panel * width * b.col_stride..];

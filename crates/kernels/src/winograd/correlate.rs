@@ -6,6 +6,7 @@ use crate::float::{self, Left, Packed, Rows, Runs, Target};
 use crate::geometry::Conv2dSizes;
 use crate::prefetch::write_soon;
 use crate::scratch::Scratch;
+use crate::transpose::transpose;
 use crate::{Real, parallel};
 
 /// Bytes that the points of the tiles computed together take: most of a second-level cache.
@@ -56,14 +57,7 @@ pub(crate) fn input_grad<T: Real>(g: &Conv2dSizes, dy: &[T], w: &[T], dx: &mut [
     let to = Field { h: g.in_h, w: g.in_w, c: ci };
     let mut turned = Scratch::<T>::take(w.len());
     for (tap, turned) in turned.chunks_exact_mut(ci * co).enumerate() {
-        let w = &w[(8 - tap) * ci * co..][..ci * co];
-        // Squares of 8 x 8, so that lines are used whole on both sides.
-        for i in (0..ci).step_by(8) {
-            for (o, turned) in turned.chunks_exact_mut(ci).enumerate() {
-                let lines = turned[i..].iter_mut().take(8);
-                lines.enumerate().for_each(|(k, t)| *t = w[(i + k) * co + o]);
-            }
-        }
+        transpose(&w[(8 - tap) * ci * co..], turned, (co, ci), ci, co);
     }
     let mut points = Scratch::<T>::take(points_len::<T>((co, ci)));
     kernel_points(&turned, (co, ci), &mut points);

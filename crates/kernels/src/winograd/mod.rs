@@ -14,7 +14,7 @@ mod points;
 mod weight_grad;
 
 pub(crate) use correlate::{forward, forward_at_points, input_grad, kernel_points, points_len};
-pub(crate) use weight_grad::weight_grad;
+pub(crate) use weight_grad::{weight_grad, weight_grad_applies};
 
 use crate::Real;
 use crate::geometry::Conv2dSizes;

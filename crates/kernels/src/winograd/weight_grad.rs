@@ -12,6 +12,14 @@ const TOGETHER: usize = 32;
 /// Bytes of points held before they are multiplied.
 const HELD_BYTES: usize = 3 << 20;
 
+/// Tiles below which the points of the kernel's gradient cost more than the products they save.
+const LEAST_TILES: usize = 9;
+
+/// Whether the weight gradient is computed this way.
+pub(crate) fn weight_grad_applies(g: &Conv2dSizes) -> bool {
+    super::applies(g) && g.batch * Tiles::new(g.out_h, g.out_w).per_image() >= LEAST_TILES
+}
+
 /// `dw = weight_grad(x, dy)`. Lengths have been checked, and [`super::applies`]. Tiles are summed in order, in steps that
 /// depend on the geometry alone.
 pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut [T]) {
@@ -20,10 +28,11 @@ pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut 
     let to = Field { h: g.out_h, w: g.out_w, c: co };
     let tiles = Tiles::new(to.h, to.w);
     let count = g.batch * tiles.per_image();
-    let blocks = count.div_ceil(TOGETHER);
+    let together = TOGETHER.min(count);
+    let blocks = count.div_ceil(together);
     // Output gradients go to panels straight away.
-    let panel = TOGETHER * T::PANEL;
-    let (a_step, b_step) = (TOGETHER * ci + SKEW, Packed::<T>::len(TOGETHER, co) + SKEW);
+    let panel = together * T::PANEL;
+    let (a_step, b_step) = (together * ci + SKEW, Packed::<T>::len(together, co) + SKEW);
     let held = (HELD_BYTES / (POINTS * (a_step + b_step) * size_of::<T>())).clamp(2, blocks.max(2));
     let step = ci * co + SKEW;
     let mut points = Scratch::<T>::filled(POINTS * step, T::ZERO);
@@ -39,8 +48,8 @@ pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut 
         let now = held.min(blocks - first);
         let (a, b) = (&mut a[..now * POINTS * a_step], &mut b[..now * POINTS * b_step]);
         parallel::for_each_chunk2((a, POINTS * a_step), (b, POINTS * b_step), |block, a, b| {
-            for t in 0..TOGETHER {
-                let tile = (first + block) * TOGETHER + t;
+            for t in 0..together {
+                let tile = (first + block) * together + t;
                 if tile >= count {
                     // What is missing of the last block counts as zeros.
                     a.chunks_exact_mut(a_step).for_each(|a| a[t * ci..][..ci].fill(T::ZERO));
@@ -66,8 +75,8 @@ pub(crate) fn weight_grad<T: Real>(g: &Conv2dSizes, x: &[T], dy: &[T], dw: &mut 
         });
         let (a, b) = (&*a, &*b);
         parallel::for_each_chunk(&mut points, step, |k, points| {
-            let right = Packed::in_runs(&b[k * b_step..], (now, POINTS * b_step), (TOGETHER, co));
-            let runs = Runs { runs: now, run_step: POINTS * a_step, len: TOGETHER, step: ci };
+            let right = Packed::in_runs(&b[k * b_step..], (now, POINTS * b_step), (together, co));
+            let runs = Runs { runs: now, run_step: POINTS * a_step, len: together, step: ci };
             let left = Left { a: &a[k * a_step..], count: ci, rows: Rows::every(1), runs };
             let target = Target { rows: Rows::every(co), add: true };
             float::product(left, &right, target, points);
