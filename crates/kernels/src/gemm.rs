@@ -85,11 +85,17 @@ pub fn gemm<T: Real>(
         return Ok(());
     }
     let rows = parallel::rows_per_chunk(m, n.saturating_mul(k), BLOCK_MACS).max(MIN_ROWS);
-    // A single block of rows packs as it goes.
-    if b.col_stride == 1 && k > 0 && (m <= rows || m <= 2 * MIN_ROWS && parallel::threads() == 1) {
-        let mut panels = Scratch::<T>::take(2 * Packed::<T>::len(k, 1));
-        let left = Left { a: a.data, count: m, rows: Rows::every(a.row_stride), runs };
-        float::product_in_place(left, InPlace { b, terms: k, columns: n, panels: &mut panels }, target, c);
+    let left = |i: usize, c: &[T]| {
+        let rows = Rows { base: i * rows * a.row_stride, ..Rows::every(a.row_stride) };
+        Left { a: a.data, count: c.len() / n, rows, runs }
+    };
+    if b.col_stride == 1 && k > 0 {
+        // Packing goes along with the first rows of a block: sharing it would not repay a pass of its own.
+        parallel::for_each_chunk(c, rows * n, |i, c| {
+            let mut panels = Scratch::<T>::take(2 * Packed::<T>::len(k, 1));
+            let right = InPlace { b, terms: k, columns: n, panels: &mut panels };
+            float::product_in_place(left(i, c), right, target, c);
+        });
         return Ok(());
     }
     let mut packed = Scratch::<T>::take(Packed::<T>::len(k, n));
@@ -97,16 +103,13 @@ pub fn gemm<T: Real>(
         float::pack(b, (k, n), (0, k), &mut packed);
     }
     let right = Packed::new(&packed, k, n);
-    parallel::for_each_chunk(c, rows * n, |i, c| {
-        let rows = Rows { base: i * rows * a.row_stride, ..Rows::every(a.row_stride) };
-        float::product(Left { a: a.data, count: c.len() / n, rows, runs }, &right, target, c);
-    });
+    parallel::for_each_chunk(c, rows * n, |i, c| float::product(left(i, c), &right, target, c));
     Ok(())
 }
 
 /// Work of one parallel block: enough to hide the cost of handing it to a thread.
-const BLOCK_MACS: usize = 1 << 21;
+const BLOCK_MACS: usize = 1 << 22;
 /// Rows a block has at least, so that panels are not fetched from memory for too few.
-const MIN_ROWS: usize = 96;
+const MIN_ROWS: usize = 128;
 /// Rows from which packing the right operand pays.
 const PACKING_ROWS: usize = 6;

@@ -3,7 +3,7 @@
 //! Input row `i` meets kernel rows `phase + t * stride` only, where `phase = (i + pad) % stride`: rows of the same
 //! phase are a stride-1 convolution of the output gradient with that part of the kernel, turned by half a turn.
 
-use super::check;
+use super::{check, few_channels};
 use crate::float::{self, Left, Packed, Rows, Runs, Target};
 use crate::gemm::MatRef;
 use crate::geometry::{Conv2d, Conv2dSizes};
@@ -18,6 +18,10 @@ pub fn input_grad<T: Real>(g: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) -> Resul
     check(g, "conv2d::input_grad", [("dy", dy.len()), ("w", w.len()), ("dx", dx.len())], [2, 1, 0])?;
     if winograd::applies(g) {
         winograd::input_grad(g, dy, w, dx);
+        return Ok(());
+    }
+    if few_channels::applies::<T>(g) {
+        few_channels::input_grad(g, dy, w, dx);
         return Ok(());
     }
     let (ci, co) = (g.in_c, g.out_c);
@@ -107,11 +111,11 @@ impl Phase {
 }
 
 /// How far the output gradient must be extended with zeros along one axis.
-struct Border {
-    before: usize,
+pub(super) struct Border {
+    pub(super) before: usize,
     /// Outputs that some input meets.
-    kept: usize,
-    padded: usize,
+    pub(super) kept: usize,
+    pub(super) padded: usize,
 }
 
 impl Border {
@@ -123,7 +127,7 @@ impl Border {
     fn rows(g: &Conv2dSizes) -> Self {
         Self::new(g.stride_h, g.kernel_h, g.pad_top, g.in_h, g.out_h)
     }
-    fn columns(g: &Conv2dSizes) -> Self {
+    pub(super) fn columns(g: &Conv2dSizes) -> Self {
         Self::new(g.stride_w, g.kernel_w, g.pad_left, g.in_w, g.out_w)
     }
 }

@@ -7,6 +7,7 @@
 //! nothing is unfolded: a padded copy of some rows makes every patch a few runs of memory that the product reads in
 //! place. An output depends on its own image alone, to the bit.
 
+mod few_channels;
 mod input_grad;
 mod weight_grad;
 

@@ -1,7 +1,7 @@
 //! Weight gradient: products over the pixels, in place, summed over fixed chunks of the batch.
 
 use super::{check, with_rows};
-use crate::float::{self, Left, Packed, Rows, Runs, Target};
+use crate::float::{self, InPlace, Left, Packed, Rows, Runs, Target};
 use crate::gemm::MatRef;
 use crate::geometry::{Conv2d, Range};
 use crate::scratch::Scratch;
@@ -55,15 +55,14 @@ fn accumulate<T: Real>(g: &Conv2d, x: &[T], dy: &[T], rows: Range, dw: &mut [T])
         return dw.fill(T::ZERO);
     }
     let most = STRIP_PIXELS.div_ceil(g.out_w);
-    let mut packed = Scratch::<T>::take(Packed::<T>::len(most.min(g.out_h) * g.out_w, n));
+    let mut panels = Scratch::<T>::take(2 * Packed::<T>::len(most.min(g.out_h) * g.out_w, 1));
     let mut row = rows.start;
     while row < rows.end {
         let first = row % g.out_h;
         let strip = Strip { first, rows: most.min(g.out_h - first).min(rows.end - row) };
         let pixels = strip.rows * g.out_w;
-        let dy = MatRef::rows(&dy[row * g.out_w * n..], n);
-        float::pack(dy, (pixels, n), (0, pixels), &mut packed);
-        let right = Packed::new(&packed, pixels, n);
+        let b = MatRef::rows(&dy[row * g.out_w * n..], n);
+        let right = InPlace { b, terms: pixels, columns: n, panels: &mut panels };
         let target = Target { rows: Rows::every(n), add: row > rows.start };
         with_rows(g, x, row / g.out_h, &strip, |a, line| {
             // Rows of the product are kernel entries: runs of `kw cin` along each kernel row.
@@ -74,7 +73,7 @@ fn accumulate<T: Real>(g: &Conv2d, x: &[T], dy: &[T], rows: Range, dw: &mut [T])
                 len: g.out_w,
                 step: g.stride_w * g.in_c,
             };
-            float::product(Left { a, count: g.patch(), rows: entries, runs }, &right, target, dw);
+            float::product_in_place(Left { a, count: g.patch(), rows: entries, runs }, right, target, dw);
         });
         row += strip.rows;
     }

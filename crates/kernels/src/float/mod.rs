@@ -142,8 +142,11 @@ pub(crate) fn product_in_place<T: Real>(
 ) {
     let (k, n) = (right.terms, right.columns);
     assert!(left.count > 0 && n > 0 && k > 0, "no size may be zero");
-    assert!(left.runs.runs == 1 && left.runs.len == k, "the same terms on both sides");
-    assert!(right.b.col_stride == 1 && (k - 1) * right.b.row_stride + n <= right.b.data.len(), "a whole matrix");
+    assert!(left.runs.terms() == k, "the same terms on both sides");
+    assert!(
+        right.b.col_stride == 1 && (k - 1) * right.b.row_stride + n <= right.b.data.len(),
+        "a whole matrix"
+    );
     assert!(right.panels.len() >= 2 * Packed::<T>::len(k, 1), "room for two panels");
     assert!(target.rows.furthest(left.count) + n <= c.len(), "the product must fit its slice");
     assert!(
@@ -205,7 +208,8 @@ pub(crate) unsafe fn panels<T: Real, K: Tile<T>>(
 ) {
     for first in (0..right.columns).step_by(T::PANEL) {
         let columns = T::PANEL.min(right.columns - first);
-        let mut tiles = Tiles { left: &left, from: Walk::new(left.rows), to: Walk::new(target.rows), first, c };
+        let mut tiles =
+            Tiles { left: &left, from: Walk::new(left.rows), to: Walk::new(target.rows), first, c };
         let panel = (right.panel(first / T::PANEL).cast_mut(), right.gap);
         // SAFETY: passed on; panels are only read.
         unsafe { tiles.rows::<K>(left.count, panel, columns, target.add) };
@@ -225,7 +229,8 @@ pub(crate) unsafe fn panels_in_place<T: Real, K: Tile<T>>(
 ) {
     for first in (0..right.columns).step_by(T::PANEL) {
         let columns = T::PANEL.min(right.columns - first);
-        let mut tiles = Tiles { left: &left, from: Walk::new(left.rows), to: Walk::new(target.rows), first, c };
+        let mut tiles =
+            Tiles { left: &left, from: Walk::new(left.rows), to: Walk::new(target.rows), first, c };
         let whole = columns == T::PANEL && left.count >= ROWS;
         if !whole {
             right.pack(first, columns);
@@ -283,7 +288,13 @@ impl<T: Real> Tiles<'_, T> {
     /// # Safety
     /// As [`panels`].
     #[inline(always)]
-    unsafe fn rows<K: Tile<T>>(&mut self, mut rest: usize, panel: (*mut T, usize), columns: usize, add: bool) {
+    unsafe fn rows<K: Tile<T>>(
+        &mut self,
+        mut rest: usize,
+        panel: (*mut T, usize),
+        columns: usize,
+        add: bool,
+    ) {
         while rest > 0 {
             macro_rules! tile {
                 ($rows:literal) => {{
