@@ -46,6 +46,30 @@ impl Rate {
     }
 }
 
+/// Probability of `count` or more successes in `total` trials of probability `share`, summed exactly.
+pub fn binomial_tail(count: usize, total: usize, share: f64) -> f64 {
+    if count == 0 {
+        return 1.0;
+    }
+    if count > total || share <= 0.0 {
+        return 0.0;
+    }
+    if share >= 1.0 {
+        return 1.0;
+    }
+    // Logarithms, because the first term may be far below the smallest f64 while later ones are not.
+    let (odds, n) = (share.ln() - (-share).ln_1p(), total as f64);
+    let mut term = n * (-share).ln_1p();
+    let mut sum = 0.0;
+    for k in 0..=total {
+        if k >= count {
+            sum += term.exp();
+        }
+        term += ((n - k as f64) / (k as f64 + 1.0)).ln() + odds;
+    }
+    sum.min(1.0)
+}
+
 /// Median of `values` (mean of the two middle ones), `None` when empty. NaN sorts last.
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut v: Vec<f64> = values.into_iter().collect();
@@ -82,6 +106,34 @@ mod tests {
         assert_eq!(Rate::new(7, 7).high, 1.0);
         assert_eq!(Rate::of([true, false]).value, 0.5);
         assert_eq!(Rate::new(0, 0).high, 1.0);
+    }
+
+    #[test]
+    fn binomial_tails_are_exact() {
+        // Fair coins: counts of subsets.
+        for (count, total, ways) in [(7, 7, 1), (4, 4, 1), (6, 7, 8), (8, 10, 56), (16, 20, 6196)] {
+            let want = f64::from(ways) / 2f64.powi(total as i32);
+            assert!((binomial_tail(count, total, 0.5) - want).abs() < 1e-13, "{count} of {total}");
+        }
+        // Both tails of any coin are everything.
+        for (count, total, share) in [(4, 64, 0.05), (20, 64, 0.05), (300, 1000, 0.31), (3, 9, 0.9)] {
+            let both =
+                binomial_tail(count, total, share) + binomial_tail(total - count + 1, total, 1.0 - share);
+            assert!((both - 1.0).abs() < 1e-10, "{count} of {total}: {both}");
+        }
+        // Newcombe (1998), table I, Clopper-Pearson: each end of the 95 % interval leaves 2.5 % beyond.
+        for (count, total, low, high) in
+            [(81, 263, 0.2527, 0.3676), (15, 148, 0.0578, 0.1617), (1, 29, 0.0009, 0.1776)]
+        {
+            assert!((binomial_tail(count, total, low) - 0.025).abs() < 1.5e-3, "{count} of {total}");
+            assert!(
+                (1.0 - binomial_tail(count + 1, total, high) - 0.025).abs() < 1.5e-3,
+                "{count} of {total}"
+            );
+        }
+        assert_eq!((binomial_tail(0, 5, 0.1), binomial_tail(6, 5, 0.1)), (1.0, 0.0));
+        assert_eq!((binomial_tail(1, 5, 0.0), binomial_tail(5, 5, 1.0)), (0.0, 1.0));
+        assert!(binomial_tail(10_000, 20_000, 0.02) < 1e-300);
     }
 
     #[test]

@@ -4,8 +4,8 @@ mod common;
 
 use attacks::audit::Check;
 use attacks::{
-    Access, AuditOptions, AuditReport, Eot, InputBox, Options, Outcome, Rescaled, Samples, Verdict, audit,
-    run,
+    Access, AuditOptions, AuditReport, Classifier, Eot, InputBox, Options, Outcome, Rescaled, Samples,
+    Verdict, audit, run,
 };
 use common::Net;
 
@@ -119,4 +119,73 @@ fn rescaling_heals_saturation_and_averaging_heals_randomness() {
             .value
     };
     assert!((robust(0.2, 30) - robust(0.0, 1)).abs() < 0.08);
+}
+
+/// Some samples' logits saturate the cross-entropy, so that only other losses break them: `loud` of 64.
+fn partly_masked(loud: usize) -> AuditReport {
+    let mut net = net();
+    let (d, n) = (72, 64);
+    let (mut x, _, ids) = net.samples(n, 4);
+    x.chunks_exact_mut(d).for_each(|x| x[0] = 0.8);
+    let y = net.predictions(&x);
+    let dlr = "apgd(loss=dlr, steps=40)".parse().unwrap();
+    let (unit, eps) = (InputBox::unit(), [EPS]);
+    let samples = Samples::new(&x, &y, &ids);
+    let honest = run(&dlr, Access::White(&mut net), &samples, &eps, &unit, 0, &mut Options::default());
+    let mut broken: Vec<u32> = honest.unwrap()[0].broken().map(|r| r.id - ids[0]).collect();
+    // Those farthest from the boundary first: of the nearest the cross-entropy still has a gradient.
+    let mut z = vec![0.0; n * 5];
+    net.logits(&x, &mut z).unwrap();
+    let gap = |i: &u32| {
+        let mut z = z[*i as usize * 5..][..5].to_vec();
+        z.sort_by(f32::total_cmp);
+        z[3] - z[4]
+    };
+    broken.sort_by(|a, b| gap(a).total_cmp(&gap(b)));
+    assert!(broken.len() >= 24, "{} samples can be broken", broken.len());
+    for (i, x) in x.chunks_exact_mut(d).enumerate() {
+        if !broken[..loud].contains(&(i as u32)) {
+            x[0] = 0.7;
+        }
+    }
+    net.loud_at = if loud > 0 { 0.8 } else { f32::INFINITY };
+    let y = net.predictions(&x);
+    let options = AuditOptions { samples: n, ..options() };
+    let samples = Samples::new(&x, &y, &ids);
+    audit(Access::White(&mut net), None, &samples, &unit, &[], &options).unwrap()
+}
+
+#[test]
+fn few_discordant_samples_leave_the_question_open_and_many_answer_it() {
+    let finding = |report: &AuditReport, check: Check| {
+        report.findings.iter().find(|f| f.check == check).cloned().unwrap()
+    };
+    let none = partly_masked(0);
+    assert_eq!(none.verdict, Verdict::Sound, "{:?}", failed(&none));
+    let few = partly_masked(4);
+    let loss = finding(&few, Check::LossChoice);
+    assert!(!loss.passed && loss.number > loss.threshold && loss.p_value.unwrap() > 0.1, "{loss:?}");
+    assert_eq!(
+        (few.verdict, loss.weight),
+        (Verdict::Inconclusive, attacks::audit::Weight::Doubt),
+        "{:#?}",
+        few.findings
+    );
+    assert!(loss.next.contains("correct samples") && loss.sentence.contains("(4 of 64"), "{loss:?}");
+    let many = partly_masked(20);
+    let loss = finding(&many, Check::LossChoice);
+    assert!(!loss.passed && loss.p_value.unwrap() < 1e-6, "{loss:?}");
+    assert!(loss.sentence.contains("(20 of 64"), "{loss:?}");
+    assert_eq!((many.verdict, loss.weight), (Verdict::Masked, attacks::audit::Weight::Masking));
+}
+
+#[test]
+fn a_handful_of_samples_is_inconclusive_and_says_how_many_are_needed() {
+    let mut net = net();
+    let (x, y, ids) = net.samples(6, 4);
+    let samples = Samples::new(&x, &y, &ids);
+    let report = audit(Access::White(&mut net), None, &samples, &InputBox::unit(), &[], &options()).unwrap();
+    assert_eq!((report.verdict, failed(&report)), (Verdict::Inconclusive, vec![Check::Samples]));
+    let finding = report.failures().next().unwrap();
+    assert!(finding.next.contains("at least 8"), "{finding:?}");
 }

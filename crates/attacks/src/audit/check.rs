@@ -1,5 +1,6 @@
 //! The checks: their names, what they mean, how much passes, and what to do when they fail.
 
+use super::significance::{Evidence, fewest_samples};
 use super::{Finding, Weight};
 use crate::text::words;
 
@@ -44,6 +45,8 @@ words! {
         Restarts = "restarts",
         /// Share that the outcomes given call robust and the audit broke.
         Claim = "claim",
+        /// Correct samples to attack; its threshold is the fewest that can show anything.
+        Samples = "samples",
     }
 }
 
@@ -57,7 +60,8 @@ impl Check {
             | Check::MoreSteps
             | Check::Restarts
             // A weak list of attacks says nothing about the model.
-            | Check::Claim => Weight::Doubt,
+            | Check::Claim
+            | Check::Samples => Weight::Doubt,
             _ => Weight::Masking,
         }
     }
@@ -106,6 +110,7 @@ impl Check {
             Check::Claim => {
                 "report the worst case over all attacks, sample by sample, instead of the claimed number"
             }
+            Check::Samples => "audit more samples",
         }
     }
 
@@ -151,6 +156,7 @@ impl Check {
             Check::Monotone => format!("robust accuracy rises by {percent:.1} points when eps doubles"),
             Check::MoreSteps => format!("four times the steps break {percent:.1} % more"),
             Check::Restarts => format!("five restarts break {percent:.1} % more than three"),
+            Check::Samples => format!("{number} correct samples were attacked"),
             Check::Claim => format!("the audit breaks {percent:.1} % that the given outcomes call robust"),
         }
     }
@@ -162,9 +168,41 @@ impl Check {
             number,
             threshold,
             passed: number <= threshold,
+            p_value: None,
             weight: self.weight(),
             sentence: self.meaning(number),
             next: self.next().to_owned(),
+        }
+    }
+
+    /// The finding for a count: failed with the check's weight if it proves more than is tolerated, in doubt if it only hints.
+    pub(super) fn judged(self, evidence: Evidence) -> Finding {
+        let Evidence { count, total, tolerance, p_value } = evidence;
+        let mut finding = self.finding(evidence.number(), tolerance);
+        finding.passed = evidence.is_tolerated();
+        finding.p_value = Some(p_value);
+        if count > 0 {
+            let p = if p_value < 0.001 { format!("{p_value:.0e}") } else { format!("{p_value:.3}") };
+            finding.sentence = format!("{} ({count} of {total}, p = {p})", finding.sentence);
+        }
+        if !evidence.is_tolerated() && !evidence.is_proof() {
+            finding.weight = Weight::Doubt;
+            let more = match evidence.samples_to_settle() {
+                Some(samples) => format!("audit about {samples} correct samples"),
+                None => "audit all samples there are".to_owned(),
+            };
+            finding.next = format!("{more}: so few may be luck. If as many fail then, {}", self.next());
+        }
+        finding
+    }
+
+    /// Whether there were enough correct samples.
+    pub(super) fn samples(correct: usize) -> Finding {
+        let fewest = fewest_samples();
+        Finding {
+            passed: correct >= fewest,
+            next: format!("audit at least {fewest} samples that the model answers correctly"),
+            ..Check::Samples.finding(correct as f64, fewest as f64)
         }
     }
 }

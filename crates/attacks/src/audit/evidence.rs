@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use kernels::Real;
 
+use super::significance::{Evidence as Share, LARGEST_TOLERANCE};
 use super::{AuditOptions, Check, Finding};
 use crate::error::AttackError;
 use crate::geometry::{InputBox, Norm};
@@ -18,10 +19,10 @@ use crate::surrogate::Bpda;
 /// Which samples an attack broke.
 type Broken = Vec<bool>;
 
-/// Share of samples (at least one) on which two attacks may disagree by luck.
+/// Share of samples on which two attacks may disagree by luck.
 const TOLERANCE: f64 = 0.02;
 /// Share that more effort may still break before the evidence counts as unfinished.
-const UNFINISHED: f64 = 0.05;
+const UNFINISHED: f64 = LARGEST_TOLERANCE;
 
 /// What every attack broke, by sample.
 pub(super) struct Evidence {
@@ -50,8 +51,8 @@ struct Gradients {
     /// Everything that used gradients, with what was given.
     all: Broken,
     unbounded: Broken,
-    /// Robust counts at half, one and two eps.
-    curve: [usize; 3],
+    /// Broken at half, one and two eps.
+    curve: [Broken; 3],
 }
 
 /// Runs attacks on the audited samples.
@@ -149,41 +150,40 @@ impl Evidence {
     }
 
     pub(super) fn findings(&self) -> Vec<Finding> {
-        let n = self.correct.iter().filter(|c| **c).count().max(1);
-        let share = |count: usize| count as f64 / n as f64;
+        let n = self.correct.iter().filter(|c| **c).count();
         let only = |these: &[bool], not: &[bool]| {
-            share(these.iter().zip(not).zip(&self.correct).filter(|((a, b), c)| **a && !**b && **c).count())
+            these.iter().zip(not).zip(&self.correct).filter(|((a, b), c)| **a && !**b && **c).count()
         };
-        // One sample is always allowed: with few samples a single lucky search must not decide.
-        let luck = TOLERANCE.max(share(1));
+        let judged = |check: Check, count: usize, tolerance| check.judged(Share::share(count, n, tolerance));
         let mut strong = self.black.clone();
         let mut out = Vec::new();
         if let Some(g) = &self.gradients {
             union(&mut strong, &g.all);
-            out.push(Check::FrozenIterates.finding(share(g.frozen), TOLERANCE));
-            out.push(Check::SingleStep.finding(only(&g.single, &g.iterated), luck));
-            out.push(Check::BlackBox.finding(only(&self.black, &g.all), luck));
-            out.push(Check::LossChoice.finding(only(&g.unsaturated, &g.iterated), UNFINISHED.max(share(1))));
+            out.push(judged(Check::FrozenIterates, g.frozen, TOLERANCE));
+            out.push(judged(Check::SingleStep, only(&g.single, &g.iterated), TOLERANCE));
+            out.push(judged(Check::BlackBox, only(&self.black, &g.all), TOLERANCE));
+            out.push(judged(Check::LossChoice, only(&g.unsaturated, &g.iterated), UNFINISHED));
             let standing = g.unbounded.iter().zip(&self.correct).filter(|(b, c)| **c && !**b).count();
-            out.push(Check::Unbounded.finding(share(standing), luck));
-            let [half, one, two] = g.curve;
-            let rise = one.saturating_sub(half).max(two.saturating_sub(one));
-            out.push(Check::Monotone.finding(share(rise), luck));
-            out.push(Check::MoreSteps.finding(only(&g.more_steps, &g.iterated), UNFINISHED.max(share(1))));
-            out.push(
-                Check::Restarts
-                    .finding(share(g.late.iter().filter(|b| **b).count()), UNFINISHED.max(share(1))),
-            );
+            out.push(judged(Check::Unbounded, standing, TOLERANCE));
+            // Samples that a smaller eps breaks and a larger one does not, against the reverse.
+            let rise = |small: &[bool], large: &[bool]| {
+                Share::change(only(small, large), only(large, small), n, TOLERANCE)
+            };
+            let [half, one, two] = &g.curve;
+            let (first, second) = (rise(half, one), rise(one, two));
+            out.push(Check::Monotone.judged(if second.count > first.count { second } else { first }));
+            out.push(judged(Check::MoreSteps, only(&g.more_steps, &g.iterated), UNFINISHED));
+            out.push(judged(Check::Restarts, g.late.iter().filter(|b| **b).count(), UNFINISHED));
             if let Some(surrogates) = &self.surrogates {
-                out.push(Check::Surrogates.finding(only(surrogates, &g.all), UNFINISHED.max(share(1))));
+                out.push(judged(Check::Surrogates, only(surrogates, &g.all), UNFINISHED));
             }
             if let Some(transfer) = &self.transfer {
-                out.push(Check::Transfer.finding(only(transfer, &g.all), luck));
+                out.push(judged(Check::Transfer, only(transfer, &g.all), TOLERANCE));
             }
         }
-        out.push(Check::RandomNoise.finding(only(&self.noise, &strong), luck));
+        out.push(judged(Check::RandomNoise, only(&self.noise, &strong), TOLERANCE));
         if let Some(claimed) = &self.claimed {
-            out.push(Check::Claim.finding(only(&self.worst(), claimed), luck));
+            out.push(judged(Check::Claim, only(&self.worst(), claimed), TOLERANCE));
         }
         out
     }
@@ -205,7 +205,7 @@ impl Gradients {
         let bim = r.run(Bim { norm, loss, steps, step, keep: Keep::Last }, &[eps])?.remove(0);
         let frozen = bim.records.iter().filter(|r| r.clean_correct && r.norm == 0.0).count();
         let curve = r.run(pgd(steps, 1), &[0.5 * eps, eps, 2.0 * eps])?;
-        let counts = [0, 1, 2].map(|i| curve[i].robust_accuracy().count);
+        let curve = [0, 1, 2].map(|i| broken(&curve[i]));
         let apgd = |loss| Apgd { norm, loss, steps: 2 * steps, ..Apgd::default() };
         let restarts = r.run(pgd(steps, 5), &[eps])?.remove(0);
         // Queries tell the restart: each takes one gradient per step and a last look.
@@ -228,7 +228,7 @@ impl Gradients {
         for part in [&single, &unsaturated, &more_steps] {
             union(&mut all, part);
         }
-        Ok(Self { single, frozen, late, iterated, more_steps, unsaturated, all, unbounded, curve: counts })
+        Ok(Self { single, frozen, late, iterated, more_steps, unsaturated, all, unbounded, curve })
     }
 }
 

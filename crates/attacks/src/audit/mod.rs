@@ -6,6 +6,7 @@
 mod check;
 mod evidence;
 mod probe;
+mod significance;
 
 use kernels::Real;
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub enum Verdict {
     Sound,
     /// At least one check shows that gradients, losses or outputs mislead the attacks: the robust accuracy is not to be believed.
     Masked,
-    /// Nothing shows masking, but a check could not run or asks for more effort.
+    /// Nothing shows masking, but a check could not run, asks for more effort, or had too few samples to tell from luck.
     Inconclusive,
 }
 
@@ -49,11 +50,15 @@ pub struct Finding {
     pub check: Check,
     /// What was measured.
     pub number: f64,
-    /// The most that passes.
+    /// The most that passes; of `samples`, the least. A count fails only where luck does not explain it (see `p_value`).
     pub threshold: f64,
     /// Whether it passed.
     pub passed: bool,
-    /// What a failure means.
+    /// Of a count of samples: the probability of so many or more if the true share were the threshold (exact binomial), or, of a net
+    /// change, if it went either way alike (McNemar's exact test). A failure is masking only below 0.05 / 14, else a doubt.
+    #[serde(default)]
+    pub p_value: Option<f64>,
+    /// What the failure means; of a check that passed, what one would mean.
     pub weight: Weight,
     /// The finding in words.
     pub sentence: String,

@@ -2,6 +2,7 @@
 
 use kernels::Real;
 
+use super::significance::Evidence;
 use super::{AuditOptions, Check, Finding};
 use crate::error::AttackError;
 use crate::geometry::Norm;
@@ -87,9 +88,10 @@ impl Probe {
             Check::GradientAccess.finding(if self.dead.is_some() { 0.0 } else { 1.0 }, 0.0),
         ];
         if let Some((zero, saturated)) = self.dead {
-            out.push(Check::ZeroGradient.finding(share(zero, self.correct), FEW));
-            out.push(Check::Saturation.finding(share(saturated, self.correct), FEW));
+            out.push(Check::ZeroGradient.judged(Evidence::share(zero, self.correct, FEW)));
+            out.push(Check::Saturation.judged(Evidence::share(saturated, self.correct, FEW)));
         }
+        out.push(Check::samples(self.correct));
         out
     }
 }
