@@ -9,7 +9,7 @@ use crate::text::words;
 /// Largest number of samples for which [`Predictor`] asks for its cotangent once.
 const BATCH: usize = 128;
 
-/// A network in its inference phase, with gradients through its surrogates.
+/// A network in its inference phase, with gradients through its surrogates, deterministic unless made by [`Network::sampling`].
 #[derive(Debug)]
 pub struct Network(pub Predictor);
 
@@ -32,11 +32,7 @@ impl Network {
     /// # Errors
     /// If the model's parameters do not fit its network.
     pub fn new(model: &Model, passing: Passing) -> Result<Self, QnnError> {
-        let leak = match passing {
-            Passing::Clipped => 0.0,
-            Passing::Identity => 1.0,
-            Passing::Leaky => 0.1,
-        };
+        let leak = passing.leak();
         let float = |op: &LayerOp| match op {
             LayerOp::Conv2d { quantizer, .. }
             | LayerOp::DepthwiseConv2d { quantizer, .. }
@@ -47,6 +43,26 @@ impl Network {
             return Predictor::leaking(&model.fold_batch_norm()?, leak).map(Self);
         }
         Predictor::leaking(model, leak).map(Self)
+    }
+
+    /// The model as a randomised defence: its stochastic kernels are drawn anew in every pass, as in training. Rows of one
+    /// call (up to 128) share a draw; give attacks batches of at most so many, and wrap it in [`crate::Eot`].
+    ///
+    /// # Errors
+    /// As [`Self::new`], and if no quantizer of the model samples.
+    pub fn sampling(model: &Model, passing: Passing, seed: u64) -> Result<Self, QnnError> {
+        Predictor::sampling(model, passing.leak(), seed).map(Self)
+    }
+}
+
+impl Passing {
+    /// The least derivative of an activation quantizer.
+    fn leak(self) -> f64 {
+        match self {
+            Self::Clipped => 0.0,
+            Self::Identity => 1.0,
+            Self::Leaky => 0.1,
+        }
     }
 }
 

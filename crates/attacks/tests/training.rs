@@ -127,6 +127,36 @@ fn surrogates_share_logits_and_differ_in_gradients() {
     assert!(clipped.1 != identity.1 && clipped.1 != leaky.1 && identity.1 != leaky.1);
 }
 
+/// Kernels drawn anew in every pass: averages over draws settle, one seed gives one sequence, deterministic models are refused.
+#[test]
+fn sampled_networks_are_random_and_averages_over_draws_are_less_so() {
+    let model = trained(Twin::Stq, None);
+    let x: Vec<f32> = (0..8 * 64).map(|i| (i * 37 % 101) as f32 / 100.0).collect();
+    let sampling = |seed| Attacked::sampling(&model, Passing::Clipped, seed).unwrap();
+    let ask = |model: &mut dyn Classifier<f32>| {
+        let mut z = vec![0.0; 8 * model.classes()];
+        model.logits(&x, &mut z).unwrap();
+        z
+    };
+    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+    let (mut one, mut same, mut other) = (sampling(1), sampling(1), sampling(2));
+    let passes = [ask(&mut one), ask(&mut one)];
+    assert_eq!(passes, [ask(&mut same), ask(&mut same)]);
+    assert!(passes[0] != passes[1] && passes[0] != ask(&mut other));
+    let averages = [3, 4].map(|seed| ask(&mut attacks::Eot::new(&mut sampling(seed), 64)));
+    assert!(distance(&averages[0], &averages[1]) < 0.5 * distance(&passes[0], &passes[1]));
+    // A gradient comes with the logits of its own draw.
+    let mut z = vec![0.0; passes[0].len()];
+    let mut grad = vec![0.0; x.len()];
+    let mut ones = |_: &[f32], cot: &mut [f32]| cot.fill(1.0);
+    attacks::Differentiable::logits_vjp(&mut sampling(1), &x, &mut ones, &mut z, &mut grad).unwrap();
+    assert_eq!(z, passes[0]);
+    assert!(grad.iter().any(|g| *g != 0.0));
+    let error =
+        Attacked::sampling(&trained(Twin::EightBit, None), Passing::Clipped, 1).unwrap_err().to_string();
+    assert!(error.contains("deterministic"), "{error}");
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let good = AdversarialTraining::new(Method::FgsmRs, EPS);

@@ -6,19 +6,21 @@ use serde::{Deserialize, Serialize};
 use crate::QnnError;
 use crate::forward::{Forward, Statistics};
 use crate::graph::{Executor, Graph, Leaves, NodeId, RunKey};
-use crate::model::Model;
+use crate::model::{Model, kernel_quantizer};
 use crate::network::LayerOp;
 use crate::train::{Samples, argmax};
 
 /// Batch sizes that graphs are compiled for; other sizes are split and padded.
 const BUCKETS: [usize; 4] = [1, 8, 32, 128];
 
-/// A fixed model, compiled for inference. Deterministic: quantizers never sample.
+/// A fixed model, compiled for inference. Deterministic, quantizers never sample, unless it was made by [`Predictor::sampling`].
 #[derive(Debug)]
 pub struct Predictor {
     model: Model,
     codes: bool,
     leak: f64,
+    /// Where kernels are drawn anew: what the next pass's draws are a function of.
+    draws: Option<RunKey>,
     compiled: [Option<Compiled>; BUCKETS.len()],
 }
 
@@ -51,7 +53,13 @@ impl Predictor {
     /// Compiles nothing yet: graphs are built on first use of a batch size.
     pub fn new(model: &Model) -> Result<Self, QnnError> {
         model.validate()?;
-        Ok(Self { model: model.clone(), codes: false, leak: 0.0, compiled: [const { None }; BUCKETS.len()] })
+        Ok(Self {
+            model: model.clone(),
+            codes: false,
+            leak: 0.0,
+            draws: None,
+            compiled: [const { None }; BUCKETS.len()],
+        })
     }
 
     /// As [`Self::new`] for inputs on the network's 8-bit grid only (others are rounded to it): the first layer, too,
@@ -64,6 +72,22 @@ impl Predictor {
     /// 0 is what [`Self::new`] does. Logits are the same.
     pub fn leaking(model: &Model, leak: f64) -> Result<Self, QnnError> {
         Ok(Self { leak, ..Self::new(model)? })
+    }
+
+    /// As [`Self::leaking`], with stochastic kernel quantizers that sample as they do in training: another draw for every pass
+    /// of at most 128 inputs, which share it. Draws are a function of `seed` and the number of the pass since this call.
+    ///
+    /// # Errors
+    /// If no quantizer of the model samples.
+    pub fn sampling(model: &Model, leak: f64, seed: u64) -> Result<Self, QnnError> {
+        let draws = |op: &LayerOp| kernel_quantizer(op).is_some_and(|q| q.draws(Phase::Training));
+        if !model.network.layers.iter().any(|layer| draws(&layer.op)) {
+            return Err(QnnError::Config(format!(
+                "no kernel of `{}` is sampled: its quantizers are deterministic",
+                model.network.name
+            )));
+        }
+        Ok(Self { draws: Some(RunKey { seed, step: 0 }), ..Self::leaking(model, leak)? })
     }
 
     /// Takes the parameters of another model of the same network and keeps what is compiled.
@@ -130,21 +154,26 @@ impl Predictor {
             let bucket = BUCKETS.iter().position(|b| *b >= left).unwrap_or(BUCKETS.len() - 1);
             let count = left.min(BUCKETS[bucket]);
             if self.compiled[bucket].is_none() {
+                let phase = if self.draws.is_some() { Phase::Training } else { Phase::Inference };
                 self.compiled[bucket] =
-                    Some(Compiled::new(&self.model, BUCKETS[bucket], self.codes, self.leak)?);
+                    Some(Compiled::new(&self.model, BUCKETS[bucket], self.codes, self.leak, phase)?);
+            }
+            let key = self.draws.unwrap_or_default();
+            if let Some(next) = &mut self.draws {
+                next.step += 1;
             }
             let c = self.compiled[bucket].as_mut().expect("just compiled");
             c.x[..count * d].copy_from_slice(&x[at * d..(at + count) * d]);
             c.x[count * d..].fill(0.0);
             let inputs = Inputs { model: &self.model, x: &c.x, cotangent: &c.cotangent };
-            c.exec.run(0, &inputs, RunKey::default())?;
+            c.exec.run(0, &inputs, key)?;
             let logits = &mut out[at * k..(at + count) * k];
             logits.copy_from_slice(&c.exec.output(c.logits)[..count * k]);
             if let Some((cotangent, grad)) = &mut backward {
                 c.cotangent.fill(0.0);
                 cotangent(logits, &mut c.cotangent[..count * k]);
                 let inputs = Inputs { model: &self.model, x: &c.x, cotangent: &c.cotangent };
-                c.exec.run(1, &inputs, RunKey::default())?;
+                c.exec.run(1, &inputs, key)?;
                 grad[at * d..(at + count) * d].copy_from_slice(&c.exec.output(c.input_grad)[..count * d]);
             }
             at += count;
@@ -154,7 +183,8 @@ impl Predictor {
 }
 
 impl Compiled {
-    fn new(model: &Model, batch: usize, codes: bool, leak: f64) -> Result<Self, QnnError> {
+    /// `phase` is that of the quantizers; everything else is as in inference.
+    fn new(model: &Model, batch: usize, codes: bool, leak: f64, phase: Phase) -> Result<Self, QnnError> {
         let net = &model.network;
         let mut graph = Graph::default();
         let input = graph.input(&[batch, net.input[0], net.input[1], net.input[2]]);
@@ -169,7 +199,8 @@ impl Compiled {
         let cotangent = graph.input(&[batch, net.classes]);
         let shape = graph.shape(input).to_vec();
         let input_grad = graph.vjp(logits, cotangent, &[input])[0].unwrap_or_else(|| graph.fill(0.0, &shape));
-        let mut exec = Executor::new(graph, &[&[logits], &[input_grad]], Phase::Inference, true);
+        let frozen = phase == Phase::Inference;
+        let mut exec = Executor::new(graph, &[&[logits], &[input_grad]], phase, frozen);
         let (x, cotangent) =
             (vec![0.0; batch * net.input.iter().product::<usize>()], vec![0.0; batch * net.classes]);
         exec.prepare(&Inputs { model, x: &x, cotangent: &cotangent })?;

@@ -118,6 +118,20 @@ fn attacks_in_l1_through_the_integer_program_and_from_another_model() {
     let check = json(&ternion(dir.path(), &["verify-adversarial", "adv.npz", "m.qnn", "--json"]));
     assert_eq!((&check["norm"], check["faults"].as_array().unwrap().len()), (&Value::from("l1"), 0));
 
+    // Kernels drawn in every pass are another model than the deterministic one, averaged or not; one seed gives the same twice.
+    let pgd = ["--attack", "pgd(steps=2, restarts=1)", "--eps", "4/255", "--sampled"];
+    let sampled = [(); 2].map(|()| json(&run(&[&pgd[..], &["--eot", "3"]].concat())));
+    assert_eq!(sampled[0], sampled[1]);
+    for wrong in [&["--eps", "0.1", "--eot", "3"][..], &["--eps", "0.1", "--sampled", "--eot", "0"]] {
+        assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    assert!(ternion(dir.path(), &["convert", "m.qnn", "m.safetensors"]).status.success());
+    let float =
+        ["attack", "--network", "stq_image_s", "--weights", "m.safetensors", "--task", "synthetic_shapes"];
+    let refused = ternion(dir.path(), &[&float[..], &["--eps", "0.1", "--sampled"]].concat());
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("deterministic"));
+
     // An integer program has no gradients, unless they are lent to it.
     let pgd = ["--attack", "pgd(steps=4, restarts=1)", "--eps", "8/255"];
     assert!(error(&[&pgd[..], &["--integer"]].concat()).contains("gradients"));

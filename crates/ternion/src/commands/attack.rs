@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use attacks::audit::{AuditOptions, audit};
-use attacks::{Access, Attack, Bpda, InputBox, Network, Options, Outcome, Passing, Rate, Samples};
+use attacks::{Access, Attack, Bpda, Eot, InputBox, Network, Options, Outcome, Passing, Rate, Samples};
 use datasets::{DataError, DataSearch, Task};
 use experiments::examples::ExampleSet;
 use experiments::pipeline::IntegerProgram;
@@ -40,7 +40,13 @@ pub(crate) fn run(args: &AttackArgs) -> Result<End> {
     let bounds = InputBox::new(lo, hi)?;
     let samples = Samples::new(&x, labels, ids);
     let sizes: Vec<f32> = args.eps.iter().map(|e| e.value() as f32).collect();
-    let mut white = Network::new(&model, args.gradients.unwrap_or(Passing::Clipped))?;
+    let passing = args.gradients.unwrap_or(Passing::Clipped);
+    let mut white = match args.sampled {
+        true => Network::sampling(&model, passing, args.seed)
+            .map_err(|e| anyhow!(Usage(format!("--sampled: {e}"))))?,
+        false => Network::new(&model, passing)?,
+    };
+    let mut averaged;
     let mut integer = match args.integer {
         false => None,
         true => {
@@ -56,7 +62,13 @@ pub(crate) fn run(args: &AttackArgs) -> Result<End> {
             lent = Bpda::new(program, &mut white);
             Access::White(&mut lent)
         }
-        (None, _) => Access::White(&mut white),
+        (None, _) => match args.eot {
+            Some(draws) => {
+                averaged = Eot::new(&mut white, draws.into());
+                Access::White(&mut averaged)
+            }
+            None => Access::White(&mut white),
+        },
     };
     let source = args.from.as_ref().map(|path| super::eval::load(path)).transpose()?;
     let start = Instant::now();
