@@ -37,13 +37,16 @@ pub(super) fn gemm<E: Epilogue>(kernel: Kernel, a: &[u8], w: &Lut, epilogue: &E,
     let taps = w.taps();
     let (k, n) = (taps.k(), taps.n);
     let rows = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS / 4).next_multiple_of(ROWS);
+    // The same places for every block of rows, full or not.
+    let (layout, offsets) = (Layout::of_rows(ROWS), Layout::of_rows(ROWS).offsets(&taps));
+    let offsets = &offsets[..];
     parallel::for_each_chunk(c, rows * n, |i, c| {
         let a = &a[i * rows * k..][..c.len() / n * k];
+        let mut data = Scratch::<u8>::take(layout.len(&taps));
         for (a, c) in a.chunks(ROWS * k).zip(c.chunks_mut(ROWS * n)) {
-            let layout = Layout::of_rows(c.len() / n);
-            let mut data = Scratch::<u8>::take(layout.len(&taps));
-            pack_row(kernel, w, a, &layout, (0, c.len() / n, 0), &mut data);
-            multiply(kernel, w, &data, &layout, epilogue, c);
+            let count = c.len() / n;
+            pack_row(kernel, w, (a, 1, count), (&mut data, layout.plane));
+            multiply(kernel, w, &data, offsets, epilogue, c);
         }
     });
 }
@@ -67,55 +70,76 @@ pub(super) fn conv2d<E: Epilogue>(
         let (taps, layout) = (w.taps(), Layout::of_strip(g, &strip));
         let mut data = Scratch::<u8>::take(layout.len(&taps));
         let shape = (strip.height(g), Strip::width(g));
-        layout.for_each_row(&taps, shape, |pixel, count, to| {
-            pack_row(kernel, w, &padded, &layout, (pixel, count, to), &mut data);
-        });
-        multiply(kernel, w, &data, &layout, epilogue, y);
+        let pixels = shape.0 * shape.1;
+        if layout.step() == 1 && taps.width > 1 {
+            // Neighbouring columns of the kernel meet the same pixels: each is packed once, and copied.
+            let plane = planes::plane(pixels);
+            let mut once = Scratch::<u8>::take(taps.tap_groups() * plane);
+            pack_row(kernel, w, (&padded, 1, pixels), (&mut once, plane));
+            layout.for_each_row(&taps, shape, |pixel, count, to| {
+                copy_row(kernel, w, count, (&once[pixel..], plane), (&mut data[to..], layout.plane));
+            });
+        } else {
+            layout.for_each_row(&taps, shape, |pixel, count, to| {
+                let pixels = (&padded[pixel * taps.channels..], layout.step(), count);
+                pack_row(kernel, w, pixels, (&mut data[to..], layout.plane));
+            });
+        }
+        multiply(kernel, w, &data, &layout.offsets(&taps), epilogue, y);
     });
 }
 
-/// Packs `count` pixels from pixel `first` of `codes` to position `to` of the first plane they belong to.
+/// Packs `count` pixels of `codes`, `step` apart, from the start of the first plane.
 fn pack_row(
     kernel: Kernel,
     w: &Lut,
-    codes: &[u8],
-    layout: &Layout,
-    (first, count, to): (usize, usize, usize),
-    data: &mut [u8],
+    (codes, step, count): (&[u8], usize, usize),
+    (data, plane): (&mut [u8], usize),
 ) {
-    let (taps, step) = (w.taps(), layout.step());
-    let (codes, data) = (&codes[first * taps.channels..], &mut data[to..]);
+    let taps = w.taps();
     match kernel.path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: a kernel on this path exists only on a CPU that can run it.
         Path::Avx2 | Path::Avx512 => unsafe {
-            crate::x86_64::planes::pack_row(&taps, codes, step, count, layout.plane, data)
+            crate::x86_64::planes::pack_row(&taps, codes, step, count, plane, data)
         },
         #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
         Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
-        Path::Scalar => planes::pack_row(&taps, codes, step, count, layout.plane, data),
+        Path::Scalar => planes::pack_row(&taps, codes, step, count, plane, data),
     }
 }
 
-/// All outputs of the positions in the planes, through the epilogue.
+/// Copies `count` positions of the planes of a weight's groups, each to the start of its plane.
+fn copy_row(kernel: Kernel, w: &Lut, count: usize, from: (&[u8], usize), to: (&mut [u8], usize)) {
+    let groups = w.taps().tap_groups();
+    match kernel.path() {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        // SAFETY: a kernel on this path exists only on a CPU that can run it.
+        Path::Avx2 | Path::Avx512 => unsafe { crate::x86_64::planes::copy_row(groups, count, from, to) },
+        #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+        Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
+        Path::Scalar => planes::copy_row(groups, count, from, to),
+    }
+}
+
+/// All outputs of the positions in the planes, through the epilogue; `offsets` says where each group's codes are.
 fn multiply<E: Epilogue>(
     kernel: Kernel,
     w: &Lut,
     data: &[u8],
-    layout: &Layout,
+    offsets: &[i32],
     epilogue: &E,
     out: &mut [E::Out],
 ) {
-    let offsets = layout.offsets(&w.taps());
     match kernel.path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: a kernel on this path exists only on a CPU that can run it.
         Path::Avx2 | Path::Avx512 => unsafe {
-            crate::x86_64::lut::multiply(w, data, &offsets, layout, epilogue, out)
+            crate::x86_64::lut::multiply(w, data, offsets, epilogue, out)
         },
         #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
         Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
-        Path::Scalar => multiply_scalar(w, data, &offsets, epilogue, out),
+        Path::Scalar => multiply_scalar(w, data, offsets, epilogue, out),
     }
 }
 

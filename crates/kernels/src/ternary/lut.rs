@@ -17,6 +17,9 @@ use crate::{Conv2d, KernelError};
 /// Outputs of one tile.
 pub(crate) const OUTPUTS: usize = 4;
 
+/// Codes of a run: a vector of them.
+pub(crate) const RUN: usize = 32;
+
 /// How a weight is cut into taps, groups of channels and tiles of outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taps {
@@ -35,6 +38,16 @@ impl Taps {
     /// Groups at one position of the kernel.
     pub(crate) fn tap_groups(&self) -> usize {
         self.channels.div_ceil(self.group)
+    }
+    /// Codes at one position of the kernel whose groups take one of each of several runs of [`RUN`] codes, as vectors
+    /// gather them fastest; the groups of what is left are neighbours.
+    pub(crate) fn gathered(&self) -> usize {
+        self.channels - self.channels % (RUN * self.group)
+    }
+    /// Which code of its position is the `j`th of group `i`; beyond the channels if there is none.
+    pub(crate) fn channel(&self, i: usize, j: usize) -> usize {
+        let block = i / RUN * RUN * self.group;
+        if block < self.gathered() { block + j * RUN + i % RUN } else { i * self.group + j }
     }
     /// Groups of one output.
     pub(crate) fn groups(&self) -> usize {
@@ -116,14 +129,14 @@ impl Lut {
             let count = OUTPUTS.min(taps.n - first);
             let mut schedule = Schedule::new(bits, &mut self.ends[tile * self.blocks..][..self.blocks]);
             for (i, starts) in starts.iter_mut().enumerate() {
-                let (tap, channel) = (i / tap_groups, i % tap_groups * taps.group);
-                let rows = taps.group.min(taps.channels - channel);
+                let (tap, in_tap) = (i / tap_groups, i % tap_groups);
                 let mut signs = [[0_u32; OUTPUTS]; 2];
                 for (o, start) in starts.iter_mut().enumerate() {
                     let mut number = 0;
                     for j in (0..taps.group).rev() {
-                        let trit = if j < rows && o < count {
-                            trits[(tap * taps.channels + channel + j) * taps.n + first + o]
+                        let channel = taps.channel(in_tap, j);
+                        let trit = if channel < taps.channels && o < count {
+                            trits[(tap * taps.channels + channel) * taps.n + first + o]
                         } else {
                             0
                         };

@@ -17,9 +17,8 @@ const SLACK: usize = 64;
 pub(crate) struct Layout {
     /// Bytes of a plane.
     pub(crate) plane: usize,
-    /// Outputs: rows of positions, and positions of a row.
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
+    /// Positions of a row of outputs.
+    columns: usize,
     stride: (usize, usize),
 }
 
@@ -27,17 +26,12 @@ impl Layout {
     /// For the padded copy of a strip.
     pub(crate) fn of_strip(g: &Conv2dSizes, strip: &Strip) -> Self {
         let positions = strip.height(g).div_ceil(g.stride_h) * g.out_w;
-        Self { plane: plane(positions), rows: strip.rows, columns: g.out_w, stride: (g.stride_h, g.stride_w) }
+        Self { plane: plane(positions), columns: g.out_w, stride: (g.stride_h, g.stride_w) }
     }
 
     /// For `rows` rows of a matrix, which are positions of one row.
     pub(crate) fn of_rows(rows: usize) -> Self {
-        Self { plane: (rows.div_ceil(64) | 1) * 64, rows: 1, columns: rows, stride: (1, 1) }
-    }
-
-    /// Outputs of all rows.
-    pub(crate) fn positions(&self) -> usize {
-        self.rows * self.columns
+        Self { plane: (rows.div_ceil(64) | 1) * 64, columns: rows, stride: (1, 1) }
     }
 
     /// Bytes of all planes, and what may be read beyond.
@@ -81,8 +75,8 @@ impl Layout {
     }
 }
 
-/// Bytes of a plane of `positions`: whole lines, an odd number of them, so that planes do not meet in one cache set.
-fn plane(positions: usize) -> usize {
+/// Bytes of a plane of `positions`, and what may be read or written beyond: whole lines, an odd number of them, so that planes do not meet in one cache set.
+pub(crate) fn plane(positions: usize) -> usize {
     ((positions + SLACK).div_ceil(64) | 1) * 64
 }
 
@@ -90,8 +84,21 @@ fn plane(positions: usize) -> usize {
 pub(crate) fn pack_row(taps: &Taps, pixels: &[u8], step: usize, count: usize, plane: usize, to: &mut [u8]) {
     let bits = 4 / taps.group;
     for (p, pixel) in pixels.chunks(step * taps.channels).take(count).enumerate() {
-        for (g, codes) in pixel[..taps.channels].chunks(taps.group).enumerate() {
-            to[g * plane + p] = codes.iter().enumerate().fold(0, |byte, (j, code)| byte | code << (j * bits));
+        for g in 0..taps.tap_groups() {
+            let code = |j: usize| pixel[..taps.channels].get(taps.channel(g, j)).map_or(0, |c| c << (j * bits));
+            to[g * plane + p] = (0..taps.group).fold(0, |byte, j| byte | code(j));
         }
+    }
+}
+
+/// Copies `count` positions of each of `planes` planes.
+pub(crate) fn copy_row(
+    planes: usize,
+    count: usize,
+    (from, from_plane): (&[u8], usize),
+    (to, plane): (&mut [u8], usize),
+) {
+    for g in 0..planes {
+        to[g * plane..][..count].copy_from_slice(&from[g * from_plane..][..count]);
     }
 }

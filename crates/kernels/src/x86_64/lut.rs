@@ -6,7 +6,6 @@ use core::ops::Range;
 
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
-use crate::ternary::planes::Layout;
 use crate::ternary::{Lut, OUTPUTS, Table};
 
 /// Positions of a tile, at most: two vectors.
@@ -18,25 +17,23 @@ const VECTOR: usize = 32;
 #[repr(C, align(32))]
 struct Sums([[i16; POSITIONS]; PANEL]);
 
-/// `out[p, n] = epilogue(sums)` for the positions of `layout`, `offsets` saying where each group's codes are.
+/// `out[p, n] = epilogue(sums)` for as many positions as `out` has rows, `offsets` saying where each group's codes are.
 ///
 /// # Panics
-/// If an offset or a position lies outside `data`, or `out` is not as long as the layout says.
+/// If an offset or a position lies outside `data`.
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn multiply<E: Epilogue>(
     w: &Lut,
     data: &[u8],
     offsets: &[i32],
-    layout: &Layout,
     epilogue: &E,
     out: &mut [E::Out],
 ) {
     let n = w.taps().n;
-    let positions = layout.positions();
+    let positions = out.len() / n;
     let furthest = offsets.iter().max().map_or(0, |&o| o as usize);
     assert!(offsets.iter().all(|&o| o >= 0) && offsets.len() == w.taps().groups(), "offsets of groups");
     assert!(furthest + positions.next_multiple_of(VECTOR) <= data.len(), "planes hold every position");
-    assert_eq!(out.len(), positions * n, "outputs of every position");
     let mut sums = Sums([[0; POSITIONS]; PANEL]);
     for at in (0..positions).step_by(POSITIONS) {
         let here = POSITIONS.min(positions - at);

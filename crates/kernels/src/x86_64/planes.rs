@@ -1,13 +1,32 @@
-//! Packs codes into planes 16 pixels by 32 channels at a time: pairs merged by a multiply-add, bytes transposed.
+//! Packs codes into planes 16 pixels at a time: codes merged into groups of four bits, bytes transposed.
 #![expect(clippy::needless_range_loop, reason = "several arrays of registers share an index")]
 
 use core::arch::x86_64::*;
 
-use crate::ternary::Taps;
+use crate::ternary::{RUN, Taps};
 
-/// Pixels and channels of one block.
+/// Pixels of one block.
 const PIXELS: usize = 16;
-const CHANNELS: usize = 32;
+
+/// Pixels of one block of codes: where each starts. What is missing of the last block repeats its last pixel, and meets no
+/// output.
+struct Pixels {
+    codes: *const u8,
+    starts: [usize; PIXELS],
+}
+
+impl Pixels {
+    /// 32 codes of pixel `p` from `channel`.
+    ///
+    /// # Safety
+    /// The CPU has AVX2; the codes are readable.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    unsafe fn load(&self, p: usize, channel: usize) -> __m256i {
+        // SAFETY: promised by the caller; an unaligned load.
+        unsafe { _mm256_loadu_si256(self.codes.add(self.starts[p] + channel).cast()) }
+    }
+}
 
 /// As the plain `ternary::planes::pack_row`, except that up to 15 bytes after the last position are written too.
 ///
@@ -17,47 +36,132 @@ const CHANNELS: usize = 32;
 pub(crate) fn pack_row(taps: &Taps, pixels: &[u8], step: usize, count: usize, plane: usize, to: &mut [u8]) {
     let channels = taps.channels;
     assert!(count > 0 && pixels.len() >= (count - 1) * step * channels + channels, "pixels");
-    let groups = taps.tap_groups();
-    assert!(to.len() >= (groups - 1) * plane + count.next_multiple_of(PIXELS), "planes");
+    assert!(to.len() >= (taps.tap_groups() - 1) * plane + count.next_multiple_of(PIXELS), "planes");
+    let mut copy = [0_u8; PIXELS * RUN];
     for first in (0..count).step_by(PIXELS) {
         let rows = PIXELS.min(count - first);
-        for channel in (0..channels).step_by(CHANNELS) {
-            let width = CHANNELS.min(channels - channel);
-            let from = &pixels[first * step * channels + channel..];
-            let group = channel / taps.group;
-            let out = &mut to[group * plane + first..];
+        let codes = &pixels[first * step * channels..];
+        let mut block = Pixels { codes: codes.as_ptr(), starts: [0; PIXELS] };
+        for (p, start) in block.starts.iter_mut().enumerate() {
+            *start = p.min(rows - 1) * step * channels;
+        }
+        let (mut channel, mut to) = (0, &mut to[first..]);
+        let gathered = taps.gathered();
+        // SAFETY: the CPU has AVX2. Every pixel has the channels of the runs, and every plane 16 bytes more (asserted).
+        unsafe {
+            while channel + 2 * RUN * taps.group <= gathered {
+                gather::<2>(taps.group, &block, channel, plane, to.as_mut_ptr());
+                channel += 2 * RUN * taps.group;
+                to = to.get_mut(2 * RUN * plane..).unwrap_or_default();
+            }
+            if channel < gathered {
+                gather::<1>(taps.group, &block, channel, plane, to.as_mut_ptr());
+                channel = gathered;
+                to = to.get_mut(RUN * plane..).unwrap_or_default();
+            }
+        }
+        while channel < channels {
+            let width = RUN.min(channels - channel);
             let planes = width.div_ceil(taps.group);
             // What is read beyond the row's pixels or channels is a code of another: it meets no output, or trit 0.
-            if from.len() >= (PIXELS - 1) * step * channels + CHANNELS {
-                // SAFETY: 16 pixels have 32 codes from here, and each of the planes 16 bytes (asserted).
-                unsafe { block(taps.group, from.as_ptr(), step * channels, plane, planes, out.as_mut_ptr()) };
+            if codes.len() >= (rows - 1) * step * channels + channel + RUN {
+                // SAFETY: the pixels have 32 codes from here, and each of the planes 16 bytes (asserted).
+                unsafe { neighbours(taps.group, &block, channel, plane, planes, to.as_mut_ptr()) };
             } else {
-                let mut copy = [0_u8; PIXELS * CHANNELS];
-                for (p, copy) in copy.chunks_exact_mut(CHANNELS).take(rows).enumerate() {
-                    copy[..width].copy_from_slice(&from[p * step * channels..][..width]);
+                for (p, copy) in copy.chunks_exact_mut(RUN).take(rows).enumerate() {
+                    copy[..width].copy_from_slice(&codes[p * step * channels + channel..][..width]);
                 }
+                let starts = core::array::from_fn(|p| p * RUN);
                 // SAFETY: the copy is a whole block, and each of its planes has 16 bytes.
-                unsafe { block(taps.group, copy.as_ptr(), CHANNELS, plane, planes, out.as_mut_ptr()) };
+                unsafe {
+                    let block = Pixels { codes: copy.as_ptr(), starts };
+                    neighbours(taps.group, &block, 0, plane, planes, to.as_mut_ptr());
+                }
+            }
+            channel += width;
+            to = to.get_mut(planes * plane..).unwrap_or_default();
+        }
+    }
+}
+
+/// Groups of one code of each run, `B` blocks of runs: 16 bytes of `32 B` planes.
+///
+/// # Safety
+/// The CPU has AVX2; the codes are readable and the planes writable.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn gather<const B: usize>(group: usize, from: &Pixels, channel: usize, plane: usize, to: *mut u8) {
+    let mut rows = [_mm256_setzero_si256(); PIXELS];
+    for (p, row) in rows.iter_mut().enumerate() {
+        // SAFETY: promised by the caller.
+        let run = |i: usize| unsafe { from.load(p, channel + i * RUN) };
+        // The first block's group in the lower four bits, the second's in the upper four. No bit leaves its byte.
+        let mut bits = run(B * group - 1);
+        for i in (0..B * group - 1).rev() {
+            bits = _mm256_add_epi8(bits, bits);
+            if group == 2 {
+                bits = _mm256_add_epi8(bits, bits);
+            }
+            bits = _mm256_or_si256(bits, run(i));
+        }
+        *row = bits;
+    }
+    transpose(&mut rows);
+    let nibble = _mm256_set1_epi8(15);
+    for (c, &bytes) in rows.iter().enumerate() {
+        // SAFETY: planes c and c + 16 of each block.
+        unsafe {
+            let (low, high) = if B == 2 {
+                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
+                (_mm256_and_si256(bytes, nibble), high)
+            } else {
+                (bytes, bytes)
+            };
+            store_halves(to.add(c * plane), 16 * plane, low);
+            if B == 2 {
+                store_halves(to.add((c + RUN) * plane), 16 * plane, high);
             }
         }
     }
 }
 
-/// 16 pixels, `step` bytes apart, of 32 codes each: the first `planes` planes' 16 bytes.
-///
-/// # Safety
-/// The CPU has AVX2; the pixels are readable and the planes writable.
+/// Byte `c` of each half of 16 rows becomes half of row `c`.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn block(group: usize, from: *const u8, step: usize, plane: usize, planes: usize, to: *mut u8) {
+fn transpose(rows: &mut [__m256i; PIXELS]) {
+    // Interleaving rows p and p + 8 four times takes byte c of row p to byte p of row c.
+    for _ in 0..4 {
+        let r = *rows;
+        for p in 0..PIXELS / 2 {
+            rows[2 * p] = _mm256_unpacklo_epi8(r[p], r[p + 8]);
+            rows[2 * p + 1] = _mm256_unpackhi_epi8(r[p], r[p + 8]);
+        }
+    }
+}
+
+/// Groups of neighbours among 32 codes: 16 bytes of the first `planes` planes.
+///
+/// # Safety
+/// As [`gather`].
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn neighbours(
+    group: usize,
+    from: &Pixels,
+    channel: usize,
+    plane: usize,
+    planes: usize,
+    to: *mut u8,
+) {
+    // SAFETY: promised by the caller.
+    let load = |p: usize| unsafe { from.load(p, channel) };
     if group == 2 {
         // Byte g of a pixel: code 2g + 4 * code 2g+1.
         let weights = _mm256_set1_epi16(0x0401);
         let mut rows = [_mm256_setzero_si256(); 8];
         for p in 0..8 {
-            // SAFETY: pixels p and p + 8 of the block.
-            let (a, b) = unsafe { (load(from.add(p * step)), load(from.add((p + 8) * step))) };
-            let (a, b) = (_mm256_maddubs_epi16(a, weights), _mm256_maddubs_epi16(b, weights));
+            let a = _mm256_maddubs_epi16(load(p), weights);
+            let b = _mm256_maddubs_epi16(load(p + 8), weights);
             // Half h: groups 8h.. of pixel p, then of pixel p + 8.
             rows[p] = _mm256_packus_epi16(a, b);
         }
@@ -85,17 +189,9 @@ unsafe fn block(group: usize, from: *const u8, step: usize, plane: usize, planes
         for i in 0..4 {
             let (a, b) = (eights[i], eights[4 + i]);
             let pair = [_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b)];
-            for (j, bytes) in pair.iter().enumerate() {
-                let g = 2 * i + j;
+            for (j, &bytes) in pair.iter().enumerate() {
                 // SAFETY: planes g and g + 8, where there are as many.
-                unsafe {
-                    if g < planes {
-                        store(to.add(g * plane), _mm256_castsi256_si128(*bytes));
-                    }
-                    if g + 8 < planes {
-                        store(to.add((g + 8) * plane), _mm256_extracti128_si256::<1>(*bytes));
-                    }
-                }
+                unsafe { store_planes::<8>(2 * i + j, planes, plane, to, bytes) };
             }
         }
     } else {
@@ -103,9 +199,7 @@ unsafe fn block(group: usize, from: *const u8, step: usize, plane: usize, planes
         let (pairs, fours) = (_mm256_set1_epi16(0x0201), _mm256_set1_epi32(0x0004_0001));
         let mut words = [_mm256_setzero_si256(); 16];
         for (p, word) in words.iter_mut().enumerate() {
-            // SAFETY: pixel p of the block.
-            let codes = unsafe { load(from.add(p * step)) };
-            *word = _mm256_madd_epi16(_mm256_maddubs_epi16(codes, pairs), fours);
+            *word = _mm256_madd_epi16(_mm256_maddubs_epi16(load(p), pairs), fours);
         }
         // Four pixels' 32-bit words to bytes: half h has groups 4h.. of pixels p, p+1, p+2 and p+3 in turn.
         let mut bytes = [_mm256_setzero_si256(); 4];
@@ -127,34 +221,71 @@ unsafe fn block(group: usize, from: *const u8, step: usize, plane: usize, planes
             _mm256_unpacklo_epi64(b, d),
             _mm256_unpackhi_epi64(b, d),
         ];
-        for (g, bytes) in quads.iter().enumerate() {
+        for (g, &bytes) in quads.iter().enumerate() {
             // SAFETY: planes g and g + 4, where there are as many.
-            unsafe {
-                if g < planes {
-                    store(to.add(g * plane), _mm256_castsi256_si128(*bytes));
-                }
-                if g + 4 < planes {
-                    store(to.add((g + 4) * plane), _mm256_extracti128_si256::<1>(*bytes));
-                }
-            }
+            unsafe { store_planes::<4>(g, planes, plane, to, bytes) };
         }
     }
 }
 
+/// The halves of `bytes` to planes `g` and `g + APART`, where there are as many as `planes`.
+///
 /// # Safety
-/// The CPU has AVX2; 32 bytes are readable.
+/// The CPU has AVX2; 16 bytes are writable at each.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn load(p: *const u8) -> __m256i {
+unsafe fn store_planes<const APART: usize>(
+    g: usize,
+    planes: usize,
+    plane: usize,
+    to: *mut u8,
+    bytes: __m256i,
+) {
     // SAFETY: promised by the caller.
-    unsafe { _mm256_loadu_si256(p.cast()) }
+    unsafe {
+        if g + APART < planes {
+            store_halves(to.add(g * plane), APART * plane, bytes);
+        } else if g < planes {
+            _mm_storeu_si128(to.add(g * plane).cast(), _mm256_castsi256_si128(bytes));
+        }
+    }
 }
 
+/// The halves of `bytes` to `to` and `apart` bytes after.
+///
 /// # Safety
-/// The CPU has AVX2; 16 bytes are writable.
+/// The CPU has AVX2; 16 bytes are writable at both.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn store(p: *mut u8, v: __m128i) {
+unsafe fn store_halves(to: *mut u8, apart: usize, bytes: __m256i) {
     // SAFETY: promised by the caller.
-    unsafe { _mm_storeu_si128(p.cast(), v) }
+    unsafe {
+        _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(bytes));
+        _mm_storeu_si128(to.add(apart).cast(), _mm256_extracti128_si256::<1>(bytes));
+    }
+}
+
+/// As the plain `ternary::planes::copy_row`, in vectors: up to 31 bytes after the last position are written too.
+///
+/// # Panics
+/// If a slice has no room for whole vectors.
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn copy_row(
+    planes: usize,
+    count: usize,
+    (from, from_plane): (&[u8], usize),
+    (to, plane): (&mut [u8], usize),
+) {
+    let whole = count.next_multiple_of(32);
+    assert!(planes > 0 && from.len() >= (planes - 1) * from_plane + whole, "whole vectors");
+    assert!(to.len() >= (planes - 1) * plane + whole, "room for whole vectors");
+    for at in (0..count).step_by(32) {
+        for g in 0..planes {
+            // SAFETY: a whole vector of each plane from `at` is within both (asserted).
+            unsafe {
+                let bytes = _mm256_loadu_si256(from.as_ptr().add(g * from_plane + at).cast());
+                _mm256_storeu_si256(to.as_mut_ptr().add(g * plane + at).cast(), bytes);
+            }
+        }
+    }
 }
