@@ -1,5 +1,7 @@
 //! GEMM and convolution by look-up: codes into planes, block by block, and every output of a block from there.
 
+use core::sync::atomic::{AtomicU8, Ordering};
+
 use super::lut::Lut;
 use super::planes::{self, Layout};
 use crate::dispatch::{Kernel, Path};
@@ -13,12 +15,18 @@ use crate::{Conv2d, KernelError, parallel};
 const BLOCK_MACS: usize = 1 << 24;
 /// Rows of a matrix whose planes are packed at a time: two vectors.
 const ROWS: usize = 64;
+/// Bytes of planes that a near cache holds: up to these, a matrix is packed as a whole.
+const NEAR: usize = 1 << 19;
 
 /// Fails if a code is above the largest that the weight's form can look up.
 pub(super) fn check_codes(op: &'static str, w: &Lut, x: &[u8], pad: u8) -> Result<(), KernelError> {
+    check_union(op, w, (x, pad), union(x) | pad)
+}
+
+/// As [`check_codes`], of codes whose bits are known.
+fn check_union(op: &'static str, w: &Lut, (x, pad): (&[u8], u8), union: u8) -> Result<(), KernelError> {
     let largest = (1 << w.bits()) - 1;
     // The union of bits is above if and only if some code is.
-    let union = union(x) | pad;
     if union <= largest {
         return Ok(());
     }
@@ -32,37 +40,70 @@ crate::dispatch::two_paths! {
     }
 }
 
-/// Rows of codes times a weight of one tap. Lengths have been checked.
-pub(super) fn gemm<E: Epilogue>(kernel: Kernel, a: &[u8], w: &Lut, epilogue: &E, c: &mut [E::Out]) {
+/// Rows of codes times a weight of one tap. Lengths have been checked; codes are checked here, and nothing is written if one
+/// is too large.
+pub(super) fn gemm<E: Epilogue>(
+    op: &'static str,
+    kernel: Kernel,
+    a: &[u8],
+    w: &Lut,
+    epilogue: &E,
+    c: &mut [E::Out],
+) -> Result<(), KernelError> {
     let taps = w.taps();
     let (k, n) = (taps.k(), taps.n);
-    let rows = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS / 4).next_multiple_of(ROWS);
+    let m = a.len() / k;
     // The same places for every block of rows, full or not.
     let (layout, offsets) = (Layout::of_rows(ROWS), Layout::of_rows(ROWS).offsets(&taps));
-    let offsets = &offsets[..];
-    parallel::for_each_chunk(c, rows * n, |i, c| {
-        let a = &a[i * rows * k..][..c.len() / n * k];
-        let mut data = Scratch::<u8>::take(layout.len(&taps));
-        for (a, c) in a.chunks(ROWS * k).zip(c.chunks_mut(ROWS * n)) {
-            let count = c.len() / n;
-            pack_row(kernel, w, (a, 1, count), (&mut data, layout.plane));
-            multiply(kernel, w, &data, offsets, epilogue, c);
+    let (offsets, len) = (&offsets[..], layout.len(&taps).next_multiple_of(64));
+    let blocks = parallel::rows_per_chunk(m, k * n, BLOCK_MACS / 4).div_ceil(ROWS);
+    let pack = |first: usize, data: &mut [u8]| {
+        let count = ROWS.min(m - first);
+        pack_row(kernel, w, (&a[first * k..][..count * k], 1, count), (data, layout.plane))
+    };
+    if m.div_ceil(ROWS) * len > NEAR {
+        check_codes(op, w, a, 0)?;
+        parallel::for_each_chunk(c, blocks * ROWS * n, |i, c| {
+            let mut data = Scratch::<u8>::take(len);
+            for (j, c) in c.chunks_mut(ROWS * n).enumerate() {
+                pack((i * blocks + j) * ROWS, &mut data);
+                multiply(kernel, w, &data, offsets, epilogue, c);
+            }
+        });
+        return Ok(());
+    }
+    // Codes are read once: they are checked while they are packed, all of them before the first output is written.
+    let mut data = Scratch::<u8>::take(m.div_ceil(ROWS) * len);
+    let union = AtomicU8::new(0);
+    parallel::for_each_chunk(&mut data, blocks * len, |i, data| {
+        let packed = data.chunks_mut(len).enumerate().map(|(j, data)| pack((i * blocks + j) * ROWS, data));
+        union.fetch_or(packed.fold(0, |seen, codes| seen | codes), Ordering::Relaxed);
+    });
+    check_union(op, w, (a, 0), union.into_inner())?;
+    let data = &data[..];
+    parallel::for_each_chunk(c, blocks * ROWS * n, |i, c| {
+        for (data, c) in data[i * blocks * len..].chunks(len).zip(c.chunks_mut(ROWS * n)) {
+            multiply(kernel, w, data, offsets, epilogue, c);
         }
     });
+    Ok(())
 }
 
-/// As [`super::conv2d`]. Lengths have been checked.
+/// As [`super::conv2d`]. Lengths have been checked; codes are checked here, as in [`gemm`].
 pub(super) fn conv2d<E: Epilogue>(
+    op: &'static str,
     kernel: Kernel,
     g: &Conv2d,
     (x, pad): (&[u8], u8),
     w: &Lut,
     epilogue: &E,
     y: &mut [E::Out],
-) {
+) -> Result<(), KernelError> {
     if g.is_pointwise() {
-        return gemm(kernel, x, w, epilogue, y);
+        check_union(op, w, (&[], pad), pad)?;
+        return gemm(op, kernel, x, w, epilogue, y);
     }
+    check_codes(op, w, x, pad)?;
     strips(g, (BLOCK_MACS, parallel::FEW_MACS), y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
         let mut padded = Scratch::<u8>::take(strip.len(g));
@@ -87,15 +128,16 @@ pub(super) fn conv2d<E: Epilogue>(
         }
         multiply(kernel, w, &data, &layout.offsets(&taps), epilogue, y);
     });
+    Ok(())
 }
 
-/// Packs `count` pixels of `codes`, `step` apart, from the start of the first plane.
+/// Packs `count` pixels of `codes`, `step` apart, from the start of the first plane. Returns the bits of all codes.
 fn pack_row(
     kernel: Kernel,
     w: &Lut,
     (codes, step, count): (&[u8], usize, usize),
     (data, plane): (&mut [u8], usize),
-) {
+) -> u8 {
     let taps = w.taps();
     match kernel.path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
@@ -134,9 +176,7 @@ fn multiply<E: Epilogue>(
     match kernel.path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: a kernel on this path exists only on a CPU that can run it.
-        Path::Avx2 | Path::Avx512 => unsafe {
-            crate::x86_64::lut::multiply(w, data, offsets, epilogue, out)
-        },
+        Path::Avx2 | Path::Avx512 => unsafe { crate::x86_64::lut::multiply(w, data, offsets, epilogue, out) },
         #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
         Path::Avx2 | Path::Avx512 => unreachable!("no kernel holds a path this build lacks"),
         Path::Scalar => multiply_scalar(w, data, offsets, epilogue, out),

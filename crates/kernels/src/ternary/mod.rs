@@ -76,8 +76,7 @@ pub fn gemm<E: Epilogue>(
     }
     match &w.kind {
         Kind::Lut(lut) => {
-            look_up::check_codes(OP, lut, a, 0)?;
-            look_up::gemm(kernel, a, lut, epilogue, c);
+            look_up::gemm(OP, kernel, a, lut, epilogue, c)?;
         }
         Kind::Packed2(packed) => packed.multiply(kernel, a, epilogue, c),
         Kind::Rows(rows) => rows.multiply(kernel, a, epilogue, c),
@@ -133,8 +132,7 @@ pub fn conv2d<E: Epilogue>(
     length(OP, "y", g.output_len(), y.len())?;
     match &w.kind {
         Kind::Lut(lut) => {
-            look_up::check_codes(OP, lut, x, pad)?;
-            look_up::conv2d(kernel, g, (x, pad), lut, epilogue, y);
+            look_up::conv2d(OP, kernel, g, (x, pad), lut, epilogue, y)?;
         }
         Kind::Packed2(packed) => packed.multiply(kernel, x, epilogue, y),
         Kind::Rows(rows) => rows.multiply(kernel, x, epilogue, y),

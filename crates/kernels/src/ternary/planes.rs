@@ -31,7 +31,7 @@ impl Layout {
 
     /// For `rows` rows of a matrix, which are positions of one row.
     pub(crate) fn of_rows(rows: usize) -> Self {
-        Self { plane: (rows.div_ceil(64) | 1) * 64, columns: rows, stride: (1, 1) }
+        Self { plane: rows.next_multiple_of(64), columns: rows, stride: (1, 1) }
     }
 
     /// Bytes of all planes, and what may be read beyond.
@@ -80,15 +80,26 @@ pub(crate) fn plane(positions: usize) -> usize {
     ((positions + SLACK).div_ceil(64) | 1) * 64
 }
 
-/// Packs one row of positions, plainly: `count` pixels of `channels` codes, `step` pixels apart.
-pub(crate) fn pack_row(taps: &Taps, pixels: &[u8], step: usize, count: usize, plane: usize, to: &mut [u8]) {
+/// Packs one row of positions, plainly: `count` pixels of `channels` codes, `step` pixels apart. Returns the bits of all codes.
+pub(crate) fn pack_row(
+    taps: &Taps,
+    pixels: &[u8],
+    step: usize,
+    count: usize,
+    plane: usize,
+    to: &mut [u8],
+) -> u8 {
     let bits = 4 / taps.group;
+    let mut seen = 0;
     for (p, pixel) in pixels.chunks(step * taps.channels).take(count).enumerate() {
+        let pixel = &pixel[..taps.channels];
+        seen = pixel.iter().fold(seen, |seen, code| seen | code);
         for g in 0..taps.tap_groups() {
-            let code = |j: usize| pixel[..taps.channels].get(taps.channel(g, j)).map_or(0, |c| c << (j * bits));
+            let code = |j: usize| pixel.get(taps.channel(g, j)).map_or(0, |c| c << (j * bits));
             to[g * plane + p] = (0..taps.group).fold(0, |byte, j| byte | code(j));
         }
     }
+    seen
 }
 
 /// Copies `count` positions of each of `planes` planes.

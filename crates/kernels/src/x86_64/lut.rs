@@ -22,13 +22,7 @@ struct Sums([[i16; POSITIONS]; PANEL]);
 /// # Panics
 /// If an offset or a position lies outside `data`.
 #[target_feature(enable = "avx2,fma")]
-pub(crate) fn multiply<E: Epilogue>(
-    w: &Lut,
-    data: &[u8],
-    offsets: &[i32],
-    epilogue: &E,
-    out: &mut [E::Out],
-) {
+pub(crate) fn multiply<E: Epilogue>(w: &Lut, data: &[u8], offsets: &[i32], epilogue: &E, out: &mut [E::Out]) {
     let n = w.taps().n;
     let positions = out.len() / n;
     let furthest = offsets.iter().max().map_or(0, |&o| o as usize);

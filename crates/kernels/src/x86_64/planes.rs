@@ -28,78 +28,119 @@ impl Pixels {
     }
 }
 
-/// As the plain `ternary::planes::pack_row`, except that up to 15 bytes after the last position are written too.
+/// As the plain `ternary::planes::pack_row`, except that up to 15 bytes after the last position are written too, and that the
+/// bits may be those of more codes of `pixels`.
 ///
 /// # Panics
 /// If a slice is too short.
 #[target_feature(enable = "avx2,fma")]
-pub(crate) fn pack_row(taps: &Taps, pixels: &[u8], step: usize, count: usize, plane: usize, to: &mut [u8]) {
+pub(crate) fn pack_row(
+    taps: &Taps,
+    pixels: &[u8],
+    step: usize,
+    count: usize,
+    plane: usize,
+    to: &mut [u8],
+) -> u8 {
+    if taps.group == 2 {
+        pack::<2>(taps, pixels, step, count, plane, to)
+    } else {
+        pack::<4>(taps, pixels, step, count, plane, to)
+    }
+}
+
+/// [`pack_row`] for groups of `GROUP` codes.
+#[target_feature(enable = "avx2,fma")]
+fn pack<const GROUP: usize>(
+    taps: &Taps,
+    pixels: &[u8],
+    step: usize,
+    count: usize,
+    plane: usize,
+    to: &mut [u8],
+) -> u8 {
+    assert_eq!(taps.group, GROUP, "codes of a group");
     let channels = taps.channels;
     assert!(count > 0 && pixels.len() >= (count - 1) * step * channels + channels, "pixels");
     assert!(to.len() >= (taps.tap_groups() - 1) * plane + count.next_multiple_of(PIXELS), "planes");
     let mut copy = [0_u8; PIXELS * RUN];
+    let mut seen = _mm256_setzero_si256();
     for first in (0..count).step_by(PIXELS) {
         let rows = PIXELS.min(count - first);
         let codes = &pixels[first * step * channels..];
         let mut block = Pixels { codes: codes.as_ptr(), starts: [0; PIXELS] };
-        for (p, start) in block.starts.iter_mut().enumerate() {
-            *start = p.min(rows - 1) * step * channels;
+        for p in 1..PIXELS {
+            block.starts[p] = block.starts[p - 1] + if p < rows { step * channels } else { 0 };
         }
         let (mut channel, mut to) = (0, &mut to[first..]);
         let gathered = taps.gathered();
         // SAFETY: the CPU has AVX2. Every pixel has the channels of the runs, and every plane 16 bytes more (asserted).
         unsafe {
-            while channel + 2 * RUN * taps.group <= gathered {
-                gather::<2>(taps.group, &block, channel, plane, to.as_mut_ptr());
-                channel += 2 * RUN * taps.group;
+            while channel + 2 * RUN * GROUP <= gathered {
+                let read = gather::<GROUP, 2>(&block, channel, plane, to.as_mut_ptr());
+                seen = _mm256_or_si256(seen, read);
+                channel += 2 * RUN * GROUP;
                 to = to.get_mut(2 * RUN * plane..).unwrap_or_default();
             }
             if channel < gathered {
-                gather::<1>(taps.group, &block, channel, plane, to.as_mut_ptr());
+                let read = gather::<GROUP, 1>(&block, channel, plane, to.as_mut_ptr());
+                seen = _mm256_or_si256(seen, read);
                 channel = gathered;
                 to = to.get_mut(RUN * plane..).unwrap_or_default();
             }
         }
         while channel < channels {
             let width = RUN.min(channels - channel);
-            let planes = width.div_ceil(taps.group);
+            let planes = width.div_ceil(GROUP);
             // What is read beyond the row's pixels or channels is a code of another: it meets no output, or trit 0.
-            if codes.len() >= (rows - 1) * step * channels + channel + RUN {
+            let read = if codes.len() >= (rows - 1) * step * channels + channel + RUN {
                 // SAFETY: the pixels have 32 codes from here, and each of the planes 16 bytes (asserted).
-                unsafe { neighbours(taps.group, &block, channel, plane, planes, to.as_mut_ptr()) };
+                unsafe { neighbours::<GROUP>(&block, channel, plane, planes, to.as_mut_ptr()) }
             } else {
                 for (p, copy) in copy.chunks_exact_mut(RUN).take(rows).enumerate() {
                     copy[..width].copy_from_slice(&codes[p * step * channels + channel..][..width]);
                 }
-                let starts = core::array::from_fn(|p| p * RUN);
+                let copied = Pixels { codes: copy.as_ptr(), starts: core::array::from_fn(|p| p * RUN) };
                 // SAFETY: the copy is a whole block, and each of its planes has 16 bytes.
-                unsafe {
-                    let block = Pixels { codes: copy.as_ptr(), starts };
-                    neighbours(taps.group, &block, 0, plane, planes, to.as_mut_ptr());
-                }
-            }
+                unsafe { neighbours::<GROUP>(&copied, 0, plane, planes, to.as_mut_ptr()) }
+            };
+            seen = _mm256_or_si256(seen, read);
             channel += width;
             to = to.get_mut(planes * plane..).unwrap_or_default();
         }
     }
+    let mut bytes = [0_u8; 32];
+    // SAFETY: 32 bytes are a vector; an unaligned store.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), seen) };
+    bytes.iter().fold(0, |seen, byte| seen | byte)
 }
 
-/// Groups of one code of each run, `B` blocks of runs: 16 bytes of `32 B` planes.
+/// Groups of one code of each run, `B` blocks of runs: 16 bytes of `32 B` planes. Returns the bits of the codes.
 ///
 /// # Safety
 /// The CPU has AVX2; the codes are readable and the planes writable.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn gather<const B: usize>(group: usize, from: &Pixels, channel: usize, plane: usize, to: *mut u8) {
+unsafe fn gather<const GROUP: usize, const B: usize>(
+    from: &Pixels,
+    channel: usize,
+    plane: usize,
+    to: *mut u8,
+) -> __m256i {
+    let mut seen = _mm256_setzero_si256();
     let mut rows = [_mm256_setzero_si256(); PIXELS];
     for (p, row) in rows.iter_mut().enumerate() {
-        // SAFETY: promised by the caller.
-        let run = |i: usize| unsafe { from.load(p, channel + i * RUN) };
+        let mut run = |i: usize| {
+            // SAFETY: promised by the caller.
+            let codes = unsafe { from.load(p, channel + i * RUN) };
+            seen = _mm256_or_si256(seen, codes);
+            codes
+        };
         // The first block's group in the lower four bits, the second's in the upper four. No bit leaves its byte.
-        let mut bits = run(B * group - 1);
-        for i in (0..B * group - 1).rev() {
+        let mut bits = run(B * GROUP - 1);
+        for i in (0..B * GROUP - 1).rev() {
             bits = _mm256_add_epi8(bits, bits);
-            if group == 2 {
+            if GROUP == 2 {
                 bits = _mm256_add_epi8(bits, bits);
             }
             bits = _mm256_or_si256(bits, run(i));
@@ -123,6 +164,7 @@ unsafe fn gather<const B: usize>(group: usize, from: &Pixels, channel: usize, pl
             }
         }
     }
+    seen
 }
 
 /// Byte `c` of each half of 16 rows becomes half of row `c`.
@@ -139,23 +181,27 @@ fn transpose(rows: &mut [__m256i; PIXELS]) {
     }
 }
 
-/// Groups of neighbours among 32 codes: 16 bytes of the first `planes` planes.
+/// Groups of neighbours among 32 codes: 16 bytes of the first `planes` planes. Returns the bits of the codes.
 ///
 /// # Safety
 /// As [`gather`].
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn neighbours(
-    group: usize,
+unsafe fn neighbours<const GROUP: usize>(
     from: &Pixels,
     channel: usize,
     plane: usize,
     planes: usize,
     to: *mut u8,
-) {
-    // SAFETY: promised by the caller.
-    let load = |p: usize| unsafe { from.load(p, channel) };
-    if group == 2 {
+) -> __m256i {
+    let mut seen = _mm256_setzero_si256();
+    let mut load = |p: usize| {
+        // SAFETY: promised by the caller.
+        let codes = unsafe { from.load(p, channel) };
+        seen = _mm256_or_si256(seen, codes);
+        codes
+    };
+    if GROUP == 2 {
         // Byte g of a pixel: code 2g + 4 * code 2g+1.
         let weights = _mm256_set1_epi16(0x0401);
         let mut rows = [_mm256_setzero_si256(); 8];
@@ -226,6 +272,7 @@ unsafe fn neighbours(
             unsafe { store_planes::<4>(g, planes, plane, to, bytes) };
         }
     }
+    seen
 }
 
 /// The halves of `bytes` to planes `g` and `g + APART`, where there are as many as `planes`.
