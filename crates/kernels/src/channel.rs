@@ -137,21 +137,22 @@ fn each<T: Real, const FUSED: bool, const WIDE: bool, const N: usize>(
     y: &mut [T],
     c: usize,
 ) {
-    for (i, y) in y.chunks_exact_mut(c).enumerate() {
-        for_each_block!(c, [32, 16, 8, 1] if WIDE else [8, 1], |start, L| {
-            let mut acc = match bias {
-                Some(bias) => *lanes::<T, L>(bias, start),
-                None => [T::ZERO; L],
-            };
-            for (x, a) in terms {
-                let (x, a) = (lanes::<T, L>(x, i * c + start), lanes::<T, L>(a, start));
+    let rows = y.len() / c;
+    // Blocks outside, rows inside: the factors of a block stay in registers.
+    for_each_block!(c, [32, 16, 8, 1] if WIDE else [16, 8, 1], |start, L| {
+        let factors = terms.map(|(_, a)| *lanes::<T, L>(a, start));
+        let zero = bias.map_or([T::ZERO; L], |bias| *lanes::<T, L>(bias, start));
+        for i in 0..rows {
+            let mut acc = zero;
+            for (n, (x, _)) in terms.iter().enumerate() {
+                let x = lanes::<T, L>(x, i * c + start);
                 for l in 0..L {
-                    acc[l] = x[l].madd::<FUSED>(a[l], acc[l]);
+                    acc[l] = x[l].madd::<FUSED>(factors[n][l], acc[l]);
                 }
             }
-            *lanes_mut::<T, L>(y, start) = acc;
-        });
-    }
+            *lanes_mut::<T, L>(y, i * c + start) = acc;
+        }
+    });
 }
 
 every_path! {

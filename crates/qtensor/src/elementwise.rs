@@ -311,29 +311,37 @@ impl Elementwise {
 
     /// First derivatives of a slice; the shorter length counts.
     pub fn slopes<T: Real>(&self, x: &[T], out: &mut [T]) {
-        self.each_slope(out.iter_mut().zip(x).map(|(out, &x)| (out, x, T::ONE)));
+        self.each_slope(x, out, |_, slope| slope);
     }
 
     /// First derivatives of a slice times `g`; the shortest length counts.
     pub fn slopes_times<T: Real>(&self, x: &[T], g: &[T], out: &mut [T]) {
-        self.each_slope(out.iter_mut().zip(x.iter().zip(g)).map(|(out, (&x, &g))| (out, x, g)));
+        let len = x.len().min(g.len()).min(out.len());
+        let g = &g[..len];
+        self.each_slope(&x[..len], &mut out[..len], move |i, slope| g[i] * slope);
     }
 
-    /// Writes `g` times the slope at `x` for each `(out, x, g)`.
+    /// Writes `f(i, slope at x[i])`.
     #[inline(always)]
-    fn each_slope<'a, T: Real>(&self, all: impl Iterator<Item = (&'a mut T, T, T)>) {
+    fn each_slope<T: Real>(&self, x: &[T], out: &mut [T], f: impl Fn(usize, T) -> T) {
+        let len = x.len().min(out.len());
+        let (x, out) = (&x[..len], &mut out[..len]);
         match self.stand_in {
             StandIn::Relu { slope, cap } if self.leak == 0.0 => {
                 let (cap, at_zero) = (T::from_f64(cap), T::from_f64(slope * self.slope));
                 let one = T::from_f64(self.slope);
                 vectorized(move || {
-                    all.for_each(|(out, x, g)| {
-                        let below = if x > T::ZERO { one } else { at_zero };
-                        *out = g * if x > cap { T::ZERO } else { below };
-                    });
+                    for i in 0..len {
+                        // A choice between two captured numbers would become a gather of their addresses.
+                        let above = if x[i] > T::ZERO { one } else { T::ZERO };
+                        let below = if x[i] > T::ZERO { T::ZERO } else { at_zero };
+                        out[i] = f(i, if x[i] > cap { T::ZERO } else { above + below });
+                    }
                 });
             }
-            _ => all.for_each(|(out, x, g)| *out = g * self.surrogate(x, 1)),
+            _ => {
+                out.iter_mut().zip(x).enumerate().for_each(|(i, (out, &x))| *out = f(i, self.surrogate(x, 1)))
+            }
         }
     }
 

@@ -17,7 +17,7 @@ const PIECE: usize = 2048;
 /// Elements of the pieces that one task handles.
 const PART: usize = 32 * 1024;
 /// Operations that may be repeated for one operand.
-const REPEATS: usize = 3;
+const REPEATS: usize = 5;
 
 /// Where an operation in a group finds an operand.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,8 @@ pub(crate) struct Group {
     pub(crate) piece: usize,
     pub(crate) part: usize,
     pub(crate) instructions: Vec<Instruction>,
+    /// Tensors read in pieces, each once.
+    pub(crate) cuts: Vec<NodeId>,
     /// Nodes whose values are stored.
     pub(crate) outputs: Vec<NodeId>,
     /// Sums over channels: node and offset among the sums of a part.
@@ -134,18 +136,25 @@ impl<'a> Fusion<'a> {
         let mut repeats = vec![0; count];
         for id in order {
             let (i, node) = (id.index(), &graph.nodes[id.index()]);
-            let cheap = matches!(node.op, Op::ChannelAffine(1, _) | Op::ActivationGrad(_, 1));
+            let cheap = matches!(
+                node.op,
+                Op::ChannelAffine(1, _) | Op::Activation(_) | Op::ActivationGrad(_, 1) | Op::MaxScatter(_)
+            );
             if !cheap || fusion.exposed[i] || fusion.space(i).is_none() {
                 continue;
             }
-            repeats[i] = 1 + node.inputs.iter().map(|j| repeats[j.index()]).sum::<usize>();
-            let readers = &fusion.readers[i];
-            let fit = readers.iter().all(|&r| fusion.space(r).is_some());
-            // One reader alone will have it in its group without this.
-            if fit && repeats[i] <= REPEATS && readers.len() > 1 {
+            let cost = 1 + node.inputs.iter().map(|j| repeats[j.index()]).sum::<usize>();
+            let fit = fusion.readers[i].iter().all(|&r| fusion.space(r).is_some());
+            if fit && cost <= REPEATS {
                 fusion.repeated[i] = true;
-            } else {
-                repeats[i] = 0;
+                repeats[i] = cost;
+            }
+        }
+        // One reader alone has it in its group without this, unless that reader is repeated itself.
+        for id in order.iter().rev() {
+            let i = id.index();
+            if let [reader] = fusion.readers[i][..] {
+                fusion.repeated[i] &= fusion.repeated[reader];
             }
         }
         fusion
@@ -176,6 +185,18 @@ impl<'a> Fusion<'a> {
         fits.then_some((*batch, cuts))
     }
 
+    /// [`Self::space`] of an operation with all that is repeated for it.
+    fn whole_space(&self, i: usize) -> Option<(usize, usize)> {
+        let (batch, mut cuts) = self.space(i)?;
+        for input in &self.graph.nodes[i].inputs {
+            let source = self.root[input.index()].index();
+            if self.repeated[source] {
+                cuts = gcd(cuts, self.whole_space(source)?.1);
+            }
+        }
+        Some((batch, cuts))
+    }
+
     /// Tensors read by `i`, repeated ones replaced by what they are made of.
     fn sources(&self, i: usize, to: &mut Vec<usize>) {
         for input in &self.graph.nodes[i].inputs {
@@ -198,7 +219,7 @@ impl<'a> Fusion<'a> {
             let mut needs: Vec<usize> = reads.iter().map(|&r| home[r]).filter(|&c| c != usize::MAX).collect();
             needs.sort_unstable();
             needs.dedup();
-            let space = self.space(i);
+            let space = self.whole_space(i);
             let found = space.and_then(|space| {
                 (0..clusters.len()).rev().find(|&c| self.joins(&clusters, c, space, &reads, &needs))
             });
@@ -300,6 +321,7 @@ impl<'a> Fusion<'a> {
                 piece,
                 part: (PART / (largest * piece)).max(1) * piece,
                 instructions: Vec::new(),
+                cuts: Vec::new(),
                 outputs: Vec::new(),
                 sums: Vec::new(),
                 sums_len: 0,
@@ -360,7 +382,12 @@ impl Builder<'_> {
         if self.places[id.index()].is_none() && self.fusion.repeated[id.index()] {
             self.add(id.index());
         }
-        self.places[id.index()].unwrap_or(From::Cut(id))
+        self.places[id.index()].unwrap_or_else(|| {
+            if !self.group.cuts.contains(&id) {
+                self.group.cuts.push(id);
+            }
+            From::Cut(id)
+        })
     }
 }
 

@@ -21,17 +21,16 @@ pub(super) fn run_part<'a, T: Element>(
     part.sums.fill(0.0);
     for start in (first..last).step_by(group.piece) {
         let units = group.piece.min(last - start);
-        // The next piece's operands, of which the hardware sees too little to guess them.
+        // The next piece's operands, of which the hardware sees too little to guess them: some before each operation, as
+        // only so many can be under way at once.
         let soon = start + units..(start + units + group.piece).min(last);
-        for instruction in &group.instructions {
-            for from in &instruction.from {
-                if let From::Cut(id) = *from {
-                    let unit = graph.nodes[id.index()].len() / group.units;
-                    elementwise::read_soon(&value(id)[soon.start * unit..soon.end * unit]);
-                }
+        let share = group.instructions.len();
+        for (number, instruction) in group.instructions.iter().enumerate() {
+            for id in &group.cuts {
+                let unit = graph.nodes[id.index()].len() / group.units;
+                let next = &value(*id)[soon.start * unit..soon.end * unit];
+                elementwise::read_soon(&next[next.len() * number / share..next.len() * (number + 1) / share]);
             }
-        }
-        for instruction in &group.instructions {
             let node = &graph.nodes[instruction.node.index()];
             let own = node.len() / group.units * units;
             // What is written is taken out, so that the rest can be read meanwhile.
