@@ -261,6 +261,36 @@ pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// A loop with closures in it, compiled once for each instruction set; `run` must be inlined always. The constants are
+/// those of `every_path!`.
+pub(crate) trait EveryPath {
+    fn run<const FUSED: bool, const WIDE: bool>(self);
+}
+
+/// Runs a loop as compiled for [`path`].
+#[inline]
+pub(crate) fn on_every_path(body: impl EveryPath) {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    {
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(body: impl EveryPath) {
+            body.run::<true, false>();
+        }
+        #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
+        fn avx512(body: impl EveryPath) {
+            body.run::<true, true>();
+        }
+        match path() {
+            // SAFETY: `path()` answers `Avx512` only on a CPU with these features.
+            Path::Avx512 => return unsafe { avx512(body) },
+            // SAFETY: as above, for AVX2 and FMA.
+            Path::Avx2 => return unsafe { avx2(body) },
+            Path::Scalar => {}
+        }
+    }
+    body.run::<false, false>();
+}
+
 /// Defines a function whose body is compiled three times, portably, for AVX2 + FMA and for AVX-512, and picks one by
 /// [`path`]. Inside, the constant `FUSED` says whether there are fused multiply-adds, for [`crate::Real::madd`], and
 /// `WIDE` whether vectors have 512 bits. Results depend on `FUSED` alone.

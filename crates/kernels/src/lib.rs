@@ -33,6 +33,7 @@ pub mod reference;
 mod scratch;
 mod strip;
 pub mod ternary;
+pub mod through;
 mod transpose;
 mod winograd;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]

@@ -13,7 +13,7 @@ pub(crate) fn read_soon<T>(data: &[T], start: usize, end: usize) {
     });
 }
 
-/// Asks for the line at `at` to be brought to the first-level cache.
+/// Asks for the line at `at`, which need not be memory, to be brought to the first-level cache.
 #[inline(always)]
 pub(crate) fn line_soon<T>(at: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -21,6 +21,18 @@ pub(crate) fn line_soon<T>(at: *const T) {
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    let _ = at;
+}
+
+/// As [`line_soon`], to be written.
+#[inline(always)]
+pub(crate) fn line_to_write_soon<T>(at: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing, whatever the address.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_ET0>(at.cast());
     }
     let _ = at;
 }

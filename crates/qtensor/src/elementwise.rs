@@ -54,18 +54,18 @@ impl Grid {
 /// [`crate::Quantizer::elementwise`]; deterministic (inference phase).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Elementwise {
-    map: Map,
-    step: f64,
-    lo: i32,
-    hi: i32,
-    stand_in: StandIn,
+    pub(crate) map: Map,
+    pub(crate) step: f64,
+    pub(crate) lo: i32,
+    pub(crate) hi: i32,
+    pub(crate) stand_in: StandIn,
     /// Weight of the quantized value, and of the stand-in's derivative.
-    noise: f64,
-    slope: f64,
+    pub(crate) noise: f64,
+    pub(crate) slope: f64,
     /// Least first derivative, also where the stand-in is flat; for attacks, never in training.
-    leak: f64,
+    pub(crate) leak: f64,
     /// Values end here even if the codes go on (relu_upper_bound off the grid).
-    ceiling: f64,
+    pub(crate) ceiling: f64,
     /// Codes per step in training: 2 when stochastic rounding works in half steps.
     pub(crate) halves: i32,
 }
@@ -326,22 +326,14 @@ impl Elementwise {
     fn each_slope<T: Real>(&self, x: &[T], out: &mut [T], f: impl Fn(usize, T) -> T) {
         let len = x.len().min(out.len());
         let (x, out) = (&x[..len], &mut out[..len]);
-        match self.stand_in {
-            StandIn::Relu { slope, cap } if self.leak == 0.0 => {
-                let (cap, at_zero) = (T::from_f64(cap), T::from_f64(slope * self.slope));
-                let one = T::from_f64(self.slope);
-                vectorized(move || {
-                    for i in 0..len {
-                        // A choice between two captured numbers would become a gather of their addresses.
-                        let above = if x[i] > T::ZERO { one } else { T::ZERO };
-                        let below = if x[i] > T::ZERO { T::ZERO } else { at_zero };
-                        out[i] = f(i, if x[i] > cap { T::ZERO } else { above + below });
-                    }
-                });
-            }
-            _ => {
-                out.iter_mut().zip(x).enumerate().for_each(|(i, (out, &x))| *out = f(i, self.surrogate(x, 1)))
-            }
+        if let Some(slopes) = self.ramp() {
+            vectorized(move || {
+                for i in 0..len {
+                    out[i] = f(i, slopes.at(x[i]));
+                }
+            });
+        } else {
+            out.iter_mut().zip(x).enumerate().for_each(|(i, (out, &x))| *out = f(i, self.surrogate(x, 1)));
         }
     }
 

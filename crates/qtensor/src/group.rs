@@ -5,6 +5,7 @@
 //! memory whatever the number of channels, and are folded into groups at the end. All sums are f64.
 
 use kernels::Real;
+use kernels::dispatch::vectorized;
 
 use crate::error::QuantizeError;
 use crate::math::{self, EPSILON};
@@ -238,13 +239,14 @@ impl<T: Real> Scratch<T> {
         products.fill(0.0);
         squares.fill(0.0);
         for row in x.chunks(self.first.len()) {
-            for (((product, square), &parameter), &v) in
-                products.iter_mut().zip(&mut *squares).zip(&self.first).zip(row)
-            {
-                let code = q(v, parameter);
-                *product += (v * code).to_f64();
-                *square += (code * code).to_f64();
-            }
+            let (all, q) = (products.iter_mut().zip(&mut *squares).zip(&self.first).zip(row), &q);
+            vectorized(move || {
+                for (((product, square), &parameter), &v) in all {
+                    let code = q(v, parameter);
+                    *product += (v * code).to_f64();
+                    *square += (code * code).to_f64();
+                }
+            });
         }
         self.finish_least_squares(po2);
     }

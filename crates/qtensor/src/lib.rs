@@ -9,6 +9,7 @@ mod elementwise;
 mod error;
 mod group;
 pub mod initializer;
+pub mod inline;
 mod linear;
 mod math;
 mod names;

@@ -310,7 +310,7 @@ impl Quantizer {
             Quantizer::Linear(q) if q.alpha.is_auto() => q.quantize(&mut call)?,
             _ => return self.round_stochastically(&mut call, &mut codes, scales),
         }
-        store(call.values, &mut codes);
+        kernels::dispatch::vectorized(|| store(call.values, &mut codes));
         call.scale_codes(self.auto_noise());
         call.scratch.report(scales);
         if self.alpha().fixed().is_some() {
@@ -366,12 +366,14 @@ impl Quantizer {
 }
 
 /// Copies codes held as real numbers to where they are wanted.
+#[inline(always)]
 fn store<T: Real>(values: &[T], codes: &mut Codes<'_>) {
     match codes {
         Codes::Skip => {}
         Codes::I8(codes) => {
             for (code, &value) in codes.iter_mut().zip(values) {
-                *code = value.to_f64() as i8;
+                // Through i32: only that conversion vectorises everywhere.
+                *code = value.to_f64() as i32 as i8;
             }
         }
         Codes::I32(codes) => {

@@ -2,6 +2,7 @@
 //! Source: QKeras 0.9.0 `ternary` and `stochastic_ternary`; Li et al., arXiv 1605.04711 for the scale search.
 
 use kernels::Real;
+use kernels::dispatch::vectorized;
 
 use crate::error::QuantizeError;
 use crate::group::{Axes, Scratch};
@@ -195,17 +196,20 @@ fn draw<T: Real>(call: &mut Call<'_, T>, sigmoid: impl Fn(f32) -> f32) -> Result
         let words = &mut scratch.words[..row.len()];
         stream::fill_words(rng, words);
         let parameters = scratch.second.iter().zip(&scratch.first);
-        for (((out, &v), (&slope, &offset)), &word) in out.iter_mut().zip(row).zip(parameters).zip(&*words) {
-            let z = (v * slope).to_f64() as f32;
-            let w = offset.to_f64() as f32;
-            // sigmoid(-z) instead of 1 - sigmoid(z) keeps small probabilities exact.
-            let plus = sigmoid(z - w) * sigmoid(z + w);
-            let minus = sigmoid(w - z) * sigmoid(-z - w);
-            let u = stream::unit_f32(word);
-            let up = if u < plus { T::ONE } else { T::ZERO };
-            let down = if 1.0 - u <= minus { T::ONE } else { T::ZERO };
-            *out = up - down;
-        }
+        let (all, sigmoid) = (out.iter_mut().zip(row).zip(parameters).zip(&*words), &sigmoid);
+        vectorized(move || {
+            for (((out, &v), (&slope, &offset)), &word) in all {
+                let z = (v * slope).to_f64() as f32;
+                let w = offset.to_f64() as f32;
+                // sigmoid(-z) instead of 1 - sigmoid(z) keeps small probabilities exact.
+                let plus = sigmoid(z - w) * sigmoid(z + w);
+                let minus = sigmoid(w - z) * sigmoid(-z - w);
+                let u = stream::unit_f32(word);
+                let up = if u < plus { T::ONE } else { T::ZERO };
+                let down = if 1.0 - u <= minus { T::ONE } else { T::ZERO };
+                *out = up - down;
+            }
+        });
     }
     Ok(())
 }

@@ -83,6 +83,18 @@ impl<T: Element> Executor<T> {
         }
     }
 
+    /// Undoes the merging of operations into one pass.
+    #[cfg(test)]
+    pub(crate) fn one_after_another(&mut self) {
+        self.plan.groups.iter_mut().for_each(|g| g.instructions.clone_from(&g.singles));
+    }
+
+    /// How many instructions the groups have.
+    #[cfg(test)]
+    pub(crate) fn instructions(&self) -> usize {
+        self.plan.groups.iter().map(|g| g.instructions.len()).sum()
+    }
+
     /// The graph being run.
     pub fn graph(&self) -> &Graph {
         &self.graph

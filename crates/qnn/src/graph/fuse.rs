@@ -6,7 +6,7 @@
 //! anew in each. The graph itself knows nothing of this: what is fused is found here, in first and higher derivatives
 //! alike, and gives the same bits as one operation after another.
 
-use super::{Graph, NodeId, Op};
+use super::{Graph, NodeId, Op, passes};
 
 /// Most stored results of one group.
 pub(crate) const OUTPUTS: usize = 8;
@@ -20,12 +20,12 @@ const PART: usize = 32 * 1024;
 const REPEATS: usize = 5;
 
 /// Where an operation in a group finds an operand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum From {
-    /// Scratch of the group, at an offset.
-    Local(usize),
-    /// A stored result of the group, by position.
-    Output(usize),
+    /// Scratch of the group, at an offset; and elements of a unit.
+    Local(usize, usize),
+    /// A stored result of the group, by position; and elements of a unit.
+    Output(usize, usize),
     /// A tensor cut into pieces.
     Cut(NodeId),
     /// A tensor read whole (one value per channel, or one).
@@ -43,12 +43,30 @@ pub(crate) enum To {
     Sums(usize),
 }
 
-/// One operation of a group.
+/// One operation of a group, or several that are done in one pass.
 #[derive(Clone, Debug)]
 pub(crate) struct Instruction {
     pub(crate) node: NodeId,
+    pub(crate) work: Work,
     pub(crate) from: Vec<From>,
+    /// Whether it announces the next piece of its operands `x` and `g`; merged ones only.
+    pub(crate) announces: [bool; 2],
     pub(crate) to: To,
+}
+
+/// What an instruction does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Work {
+    /// The operation of its node.
+    Alone,
+    /// The same, an activation or its gradient, of a scale and shift: operands `x, a, b` and the gradient's `g`.
+    Through,
+    /// Sums over channels of such a gradient times `x`, and at an offset of their own of it alone: operands `x, a, b, g`.
+    SumsThrough(NodeId, usize),
+    /// Sums over channels of a tensor's squares, and at an offset of their own of it alone: operand `x`.
+    Moments(usize),
+    /// Scales and shift of such a gradient and `x`: operands `x, a, b, g` and `p, q, r` of `p f(x a + b, g) + q x + r`.
+    AffineThrough(NodeId),
 }
 
 /// Nodes computed together.
@@ -59,8 +77,11 @@ pub(crate) struct Group {
     /// Units of a piece, and of a part, which is a whole number of pieces.
     pub(crate) piece: usize,
     pub(crate) part: usize,
+    /// One for each node.
+    pub(crate) singles: Vec<Instruction>,
+    /// The same work in as few passes as there are loops for.
     pub(crate) instructions: Vec<Instruction>,
-    /// Tensors read in pieces, each once.
+    /// Tensors read in pieces, each once, whose next pieces no instruction announces.
     pub(crate) cuts: Vec<NodeId>,
     /// Nodes whose values are stored.
     pub(crate) outputs: Vec<NodeId>,
@@ -77,9 +98,9 @@ impl Group {
 
     /// Tensors it reads.
     pub(crate) fn reads(&self) -> impl Iterator<Item = NodeId> {
-        self.instructions.iter().flat_map(|i| &i.from).filter_map(|from| match from {
+        self.singles.iter().flat_map(|i| &i.from).filter_map(|from| match from {
             From::Cut(id) | From::Whole(id) => Some(*id),
-            From::Local(_) | From::Output(_) => None,
+            From::Local(..) | From::Output(..) => None,
         })
     }
 
@@ -320,6 +341,7 @@ impl<'a> Fusion<'a> {
                 units,
                 piece,
                 part: (PART / (largest * piece)).max(1) * piece,
+                singles: Vec::new(),
                 instructions: Vec::new(),
                 cuts: Vec::new(),
                 outputs: Vec::new(),
@@ -329,7 +351,9 @@ impl<'a> Fusion<'a> {
             },
         };
         cluster.members.iter().for_each(|&i| builder.add(i));
-        builder.group
+        let mut group = builder.group;
+        (group.instructions, group.cuts) = passes::merge(self.graph, &group.singles);
+        group
     }
 }
 
@@ -356,16 +380,22 @@ impl Builder<'_> {
             let outside = fusion.exposed[i] || readers.any(|r| !self.cluster.members.contains(r));
             if outside && !fusion.repeated[i] {
                 group.outputs.push(NodeId(i as u32));
-                self.places[i] = Some(From::Output(group.outputs.len() - 1));
+                self.places[i] = Some(From::Output(group.outputs.len() - 1, node.len() / group.units));
                 To::Output(group.outputs.len() - 1)
             } else {
                 let at = group.scratch;
                 group.scratch += node.len() / group.units * group.piece;
-                self.places[i] = Some(From::Local(at));
+                self.places[i] = Some(From::Local(at, node.len() / group.units));
                 To::Local(at)
             }
         };
-        group.instructions.push(Instruction { node: NodeId(i as u32), from, to });
+        group.singles.push(Instruction {
+            node: NodeId(i as u32),
+            work: Work::Alone,
+            from,
+            announces: [false; 2],
+            to,
+        });
     }
 
     fn operand(&mut self, i: usize, position: usize) -> From {
@@ -382,12 +412,7 @@ impl Builder<'_> {
         if self.places[id.index()].is_none() && self.fusion.repeated[id.index()] {
             self.add(id.index());
         }
-        self.places[id.index()].unwrap_or_else(|| {
-            if !self.group.cuts.contains(&id) {
-                self.group.cuts.push(id);
-            }
-            From::Cut(id)
-        })
+        self.places[id.index()].unwrap_or(From::Cut(id))
     }
 }
 

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use kernels::parallel::Part;
+use kernels::through::{Ahead, add_moments};
 use kernels::{KernelError, Pool2d, channel, elementwise, pool};
 
-use super::fuse::{From, Group, OPERANDS, OUTPUTS, To};
+use super::fuse::{From, Group, OPERANDS, OUTPUTS, To, Work};
 use super::math::Element;
-use super::{Graph, NodeId, Nonlinearity, Op};
+use super::{Graph, NodeId, Nonlinearity, Op, through};
 
 /// Computes one part of a group, piece after piece. `value` reads tensors that are not the group's own.
 pub(super) fn run_part<'a, T: Element>(
@@ -45,29 +46,48 @@ pub(super) fn run_part<'a, T: Element>(
                 taken = std::mem::take(&mut part.outputs[k]);
             }
             let mut operands: [&[T]; OPERANDS] = [&[]; OPERANDS];
-            for ((operand, from), id) in operands.iter_mut().zip(&instruction.from).zip(&node.inputs) {
-                let unit = graph.nodes[id.index()].len() / group.units;
-                let cut = |x: &'a [T], at: usize| &x[at * unit..][..units * unit];
+            for (operand, from) in operands.iter_mut().zip(&instruction.from) {
                 *operand = match *from {
-                    From::Local(at) if at < below.len() => &below[at..][..units * unit],
-                    From::Local(at) => &above[at - below.len() - local.len()..][..units * unit],
-                    From::Output(k) => &part.outputs[k][(start - first) * unit..][..units * unit],
-                    From::Cut(id) => cut(value(id), start),
+                    From::Local(at, unit) if at < below.len() => &below[at..][..units * unit],
+                    From::Local(at, unit) => &above[at - below.len() - local.len()..][..units * unit],
+                    From::Output(k, unit) => &part.outputs[k][(start - first) * unit..][..units * unit],
+                    From::Cut(id) => {
+                        let unit = graph.nodes[id.index()].len() / group.units;
+                        &value(id)[start * unit..][..units * unit]
+                    }
                     From::Whole(id) => value(id),
                 };
             }
-            let operands = &operands[..node.inputs.len()];
-            let done = match instruction.to {
-                To::Sums(at) if node.op == Op::ChannelSum => {
+            let operands = &operands[..instruction.from.len()];
+            let out = match instruction.to {
+                To::Sums(_) => &mut [][..],
+                To::Local(_) => local,
+                To::Output(_) => &mut taken[(start - first) * (own / units)..][..own],
+            };
+            let next = operands.first().map_or(0, |x| x.len() / units * group.piece);
+            let ahead = |announces: bool| if announces { next } else { 0 };
+            let [x, g] = instruction.announces.map(ahead);
+            let y = if matches!(instruction.to, To::Output(_)) { own / units * group.piece } else { 0 };
+            let ahead = Ahead { x, g, y };
+            let done = match (instruction.work, instruction.to) {
+                (Work::Alone, To::Sums(at)) if node.op == Op::ChannelSum => {
                     channel::add_sum(operands[0], &mut part.sums[at..at + node.len()])
                 }
-                To::Sums(at) => {
+                (Work::Alone, To::Sums(at)) => {
                     channel::add_dot(operands[0], operands[1], &mut part.sums[at..at + node.len()])
                 }
-                To::Local(_) => apply(&node.op, (units, group.units), operands, local),
-                To::Output(_) => {
-                    let at = (start - first) * (own / units);
-                    apply(&node.op, (units, group.units), operands, &mut taken[at..at + own])
+                (Work::Alone, _) => apply(&node.op, (units, group.units), operands, out),
+                (Work::Through, _) => through::activation(&node.op, operands, ahead, out),
+                (Work::SumsThrough(grad, sums), To::Sums(dots)) => {
+                    let op = &graph.nodes[grad.index()].op;
+                    through::sums(op, operands, ahead, two(part.sums, (dots, sums), node.len()))
+                }
+                (Work::Moments(sums), To::Sums(squares)) => {
+                    add_moments(operands[0], ahead, two(part.sums, (squares, sums), node.len()))
+                }
+                (Work::SumsThrough(..) | Work::Moments(_), _) => unreachable!("sums go to sums"),
+                (Work::AffineThrough(grad), _) => {
+                    through::affine(&graph.nodes[grad.index()].op, operands, ahead, out)
                 }
             };
             done.map_err(|e| (instruction.node, e))?;
@@ -79,6 +99,13 @@ pub(super) fn run_part<'a, T: Element>(
     Ok(())
 }
 
+/// `len` elements at each of two places that do not overlap.
+fn two(data: &mut [f64], (a, b): (usize, usize), len: usize) -> (&mut [f64], &mut [f64]) {
+    let (low, high) = data.split_at_mut(a.max(b));
+    let (low, high) = (&mut low[a.min(b)..][..len], &mut high[..len]);
+    if a < b { (low, high) } else { (high, low) }
+}
+
 /// The first node of a group that is not finite: its operations once more, one after the other and whole.
 pub(super) fn first_non_finite<'a, T: Element>(
     graph: &Graph,
@@ -87,7 +114,7 @@ pub(super) fn first_non_finite<'a, T: Element>(
     value: impl Fn(NodeId) -> &'a [T],
 ) -> Option<NodeId> {
     let mut known: HashMap<NodeId, Vec<T>> = HashMap::new();
-    for instruction in &group.instructions {
+    for instruction in &group.singles {
         let node = &graph.nodes[instruction.node.index()];
         let operands: Vec<&[T]> = node
             .inputs
@@ -95,7 +122,7 @@ pub(super) fn first_non_finite<'a, T: Element>(
             .zip(&instruction.from)
             .map(|(input, from)| match from {
                 From::Cut(id) | From::Whole(id) => value(*id),
-                From::Local(_) | From::Output(_) => &known[&root[input.index()]],
+                From::Local(..) | From::Output(..) => &known[&root[input.index()]],
             })
             .collect();
         let mut out = vec![T::ZERO; node.len()];

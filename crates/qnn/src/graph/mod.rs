@@ -7,8 +7,10 @@ mod fused;
 mod grad;
 mod math;
 mod op;
+mod passes;
 mod plan;
 mod quantized;
+mod through;
 
 pub use exec::{Executor, Leaves, RunKey};
 pub use math::Element;

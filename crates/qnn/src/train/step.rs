@@ -164,3 +164,35 @@ pub fn cross_entropy(graph: &mut Graph, logits: NodeId, target: NodeId) -> NodeI
     let (norm, hit) = (graph.sum_all(lse), graph.dot_all(target, logits));
     graph.linear(&[(scale, norm), (-scale, hit)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zoo::{Twin, build};
+    use crate::{InputGrid, Model};
+
+    /// Bits of the loss and of all gradients.
+    fn bits(step: &mut StepGraph, inputs: &StepInputs<'_>) -> Vec<u32> {
+        step.run(inputs, RunKey { seed: 3, step: 5 }).unwrap();
+        let gradients = (0..inputs.model.params.len()).filter_map(|p| step.gradient(p)).flatten();
+        gradients.chain([&step.loss()]).map(|v| v.to_bits()).collect()
+    }
+
+    #[test]
+    fn passes_done_together_have_the_bits_of_one_after_another() {
+        for (name, twin) in
+            [("stq_image_s", Twin::Stq), ("stq_image_s", Twin::Float), ("resnet8", Twin::EightBit)]
+        {
+            let net = build(name, [16, 16, 3], InputGrid::UNIT_IMAGE, 10, &twin.quantizers()).unwrap();
+            let model = Model::new(net, 1).unwrap();
+            let x: Vec<f32> = (0..3 * 16 * 16 * 3).map(|i| (i * 7919 % 256) as f32 / 255.0).collect();
+            let target: Vec<f32> = (0..30).map(|i| if i % 11 == 0 { 1.0 } else { 0.0 }).collect();
+            let inputs = StepInputs { model: &model, x: &x, target: &target, weights: &[], moved: None };
+            let mut step = StepGraph::new(&model, 3, &[], None).unwrap();
+            let (merged, count) = (bits(&mut step, &inputs), step.exec.instructions());
+            step.exec.one_after_another();
+            assert!(count < step.exec.instructions(), "{name}: nothing was merged");
+            assert_eq!(merged, bits(&mut step, &inputs), "{name} {twin:?}");
+        }
+    }
+}
