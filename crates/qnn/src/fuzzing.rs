@@ -28,17 +28,21 @@ pub fn model_file(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{InputGrid, Network};
+    use crate::network::{BatchNormQuantizers, InputGrid, Network, depthwise};
     use qtensor::stream::{self, Purpose};
 
     /// A small model of every kind of parameter.
     fn tiny() -> Model {
         let ternary = Some("stochastic_ternary(alpha=auto)".parse().unwrap());
         let relu = Some("quantized_relu(8, 2)".parse().unwrap());
-        let network = Network::new("tiny", [3, 3, 1], InputGrid::UNIT_IMAGE, 2)
+        let mut network = Network::new("tiny", [3, 3, 1], InputGrid::UNIT_IMAGE, 2)
             .conv("c", 2, 3, 1, &ternary)
             .bn_act("c", &relu)
+            .then("d", depthwise([2, 2], [1, 1], true, &ternary).multiplied(2).dilated([2, 1]))
+            .bn_act("d", &relu)
             .classifier(&None);
+        network.quantize_biases(&Some("quantized_bits(6, 1)".parse().unwrap()));
+        network.quantize_batch_norms(&Some(BatchNormQuantizers::qkeras()));
         Model::new(network, 3).unwrap()
     }
 

@@ -109,3 +109,30 @@ proptest! {
         prop_assert_eq!(exec.output(y), &expected[..]);
     }
 }
+
+/// Networks refuse dilations and multipliers that mean nothing, and those that only make zeros.
+#[test]
+fn nonsense_is_refused_by_the_layers_name() {
+    use qnn::network::{conv2d as conv, depthwise};
+    use qnn::{InputGrid, Network};
+    let network = |op| Network::new("n", [6, 5, 2], InputGrid::UNIT_IMAGE, 3).then("c", op).classifier(&None);
+    let plain = || conv(4, [3, 3], [1, 1], false, &None);
+    assert!(network(plain().dilated([5, 4])).shapes().is_ok());
+    for (op, word) in [
+        (plain().dilated([0, 1]), "dilation"),
+        (plain().dilated([6, 1]), "dilation"),
+        (plain().dilated([1, usize::MAX]), "dilation"),
+        (depthwise([3, 3], [1, 1], false, &None).multiplied(0), "multiplier"),
+        (depthwise([3, 3], [1, 1], false, &None).multiplied(usize::MAX), "multiplier"),
+    ] {
+        let error = network(op).shapes().unwrap_err().to_string();
+        assert!(error.contains("`c`") && error.contains(word), "{error}");
+    }
+    let mut both = network(plain()).then("x", qnn::network::BATCH_NORM);
+    both.quantize_batch_norms(&Some(qnn::network::BatchNormQuantizers {
+        inverse: "quantized_bits(8, 2)".parse().ok(),
+        ..qnn::network::BatchNormQuantizers::qkeras()
+    }));
+    let error = both.shapes().unwrap_err().to_string();
+    assert!(error.contains("`x`") && error.contains("inverse"), "{error}");
+}

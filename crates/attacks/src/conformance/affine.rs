@@ -3,8 +3,8 @@
 use qtensor::conformance::Verdict;
 
 use super::folder::{Config, Folder, close, once};
+use super::linear::Affine;
 use super::minimum::{find, ratios};
-use super::net::Affine;
 use crate::geometry::Norm;
 use crate::model::Access;
 use crate::run::{Options, Samples};

@@ -10,6 +10,7 @@ mod archive;
 mod decision;
 mod folder;
 mod gradients;
+mod linear;
 mod masked;
 mod minimum;
 mod net;

@@ -63,6 +63,14 @@ fn network(recipe: &Recipe) -> Result<(), Fault> {
         recipe.network.layers.is_empty() || recipe.network.sensitivity.is_none(),
         || "not together with network.sensitivity, which chooses every layer's bits".into(),
     )?;
+    for (key, given) in [
+        ("network.biases", recipe.network.biases.is_some()),
+        ("network.batch_norms", recipe.network.batch_norms.is_some()),
+    ] {
+        require(key, !given || recipe.network.sensitivity.is_none(), || {
+            "not together with network.sensitivity, whose network has float biases and normalisations".into()
+        })?;
+    }
     recipe.network.quantizers().map(drop).map_err(|(key, message)| (key.to_owned(), message))
 }
 

@@ -32,6 +32,35 @@ fn our_own_export_comes_back_whole() {
     assert_eq!(Model::from_safetensors(&bytes, "memory").unwrap(), model);
 }
 
+/// Networks as earlier programs wrote them into the metadata know neither dilation nor multiplier nor these quantizers.
+#[test]
+fn networks_without_the_newer_fields_are_read() {
+    let network = Network::new("n", [5, 5, 2], InputGrid::UNIT_IMAGE, 3)
+        .then("c", crate::network::conv2d(3, [3, 3], [1, 1], true, &None))
+        .then("d", crate::network::depthwise([3, 3], [1, 1], true, &None))
+        .bn_act("d", &None)
+        .classifier(&None);
+    let text = serde_json::to_string(&network).unwrap();
+    let old = text
+        .replace("\"dilation\":[1,1],", "")
+        .replace("\"multiplier\":1,", "")
+        .replace(",\"quantizers\":null", "")
+        .replace(",\"bias_quantizer\":null", "");
+    assert!(old.len() + 100 < text.len(), "{old}");
+    assert_eq!(serde_json::from_str::<Network>(&old).unwrap(), network);
+}
+
+#[test]
+fn dilated_multiplied_and_quantized_layers_survive() {
+    let mut network = Network::new("n", [5, 5, 2], InputGrid::UNIT_IMAGE, 3)
+        .then("d", crate::network::depthwise([2, 2], [1, 1], true, &None).multiplied(3).dilated([2, 3]))
+        .bn_act("d", &None)
+        .classifier(&None);
+    network.quantize_batch_norms(&Some(crate::network::BatchNormQuantizers::qkeras()));
+    let model = Model::new(network, 2).unwrap();
+    assert_eq!(Model::from_safetensors(&model.to_safetensors().unwrap(), "memory").unwrap(), model);
+}
+
 #[test]
 fn a_quantized_network_starts_from_a_float_one() {
     let (float, mut quantized) = (model(Twin::Float), model(Twin::Stq));

@@ -53,11 +53,13 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
         let image = || {
             if flat { Err(wiring("needs an image, got a flat vector".into())) } else { Ok([1, h, w, c]) }
         };
-        let no_dilation = |d: [usize; 2]| wiring(format!("a dilation of {}x{} is none", d[0], d[1]));
+        let no_dilation = |d: [usize; 2]| {
+            wiring(format!("a dilation of {}x{} is none, or its kernel has no place on {h}x{w}", d[0], d[1]))
+        };
         let mut out = LayerShape { input, output: input, flat, params: Vec::new(), macs: 0 };
         match &layer.op {
             LayerOp::Conv2d { filters, kernel, stride, dilation, padding, bias, .. } => {
-                let [kh, kw] = spread(*kernel, *dilation).ok_or_else(|| no_dilation(*dilation))?;
+                let [kh, kw] = spread(*kernel, *dilation, [h, w]).ok_or_else(|| no_dilation(*dilation))?;
                 let g = Conv2d::new(image()?, [kh, kw, c, *filters], *stride, (*padding).into())
                     .map_err(geometry)?;
                 out.output = [g.out_h, g.out_w, *filters];
@@ -68,7 +70,7 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
                 }
             }
             LayerOp::DepthwiseConv2d { kernel, stride, dilation, padding, multiplier, bias, .. } => {
-                let [kh, kw] = spread(*kernel, *dilation).ok_or_else(|| no_dilation(*dilation))?;
+                let [kh, kw] = spread(*kernel, *dilation, [h, w]).ok_or_else(|| no_dilation(*dilation))?;
                 let Some(channels) = c.checked_mul(*multiplier).filter(|n| *n > 0) else {
                     return Err(wiring(format!("{c} channels times a multiplier of {multiplier} are none")));
                 };
@@ -156,15 +158,17 @@ pub(super) fn infer(net: &Network) -> Result<Shapes, QnnError> {
     }
 }
 
-/// Rows and columns that a kernel covers when its elements are `dilation` apart.
-fn spread(kernel: [usize; 2], dilation: [usize; 2]) -> Option<[usize; 2]> {
-    let along = |k: usize, d: usize| match (k, d) {
+/// Rows and columns that a kernel covers when its elements are `dilation` apart. None if that is nonsense, or so much more than
+/// the image that some elements never meet it: a small file must not ask for a large kernel of zeros.
+fn spread(kernel: [usize; 2], dilation: [usize; 2], image: [usize; 2]) -> Option<[usize; 2]> {
+    let along = |i: usize| match (kernel[i], dilation[i]) {
         (_, 0) => None,
+        (k, 1) => Some(k),
         // No kernel: the geometry says so.
         (0, _) => Some(0),
-        (k, d) => (k - 1).checked_mul(d)?.checked_add(1),
+        (k, d) => (k - 1).checked_mul(d)?.checked_add(1).filter(|covered| *covered < 2 * image[i].max(1)),
     };
-    Some([along(kernel[0], dilation[0])?, along(kernel[1], dilation[1])?])
+    Some([along(0)?, along(1)?])
 }
 
 /// The product of dimensions, if a buffer of so many f32 can exist.
