@@ -9,7 +9,7 @@ use experiments::progress::Silent;
 use experiments::recipe::{Profile, RecipeSet};
 use experiments::results::{Measure, Results, Row};
 use experiments::stage::{Options, Study};
-use qnn::{Model, Predictor};
+use qnn::{LayerOp, Model, Predictor};
 use sha2::Digest;
 
 /// The smoke profile of a built-in recipe with less of everything.
@@ -123,6 +123,25 @@ fn bits_by_sensitivity_are_chosen_kept_and_deployed() {
     let bits: Vec<u32> = serde_json::from_slice(&std::fs::read(train.join("bits.json")).unwrap()).unwrap();
     assert_eq!(bits.len(), 7);
     assert!(bits.contains(&2) && bits.contains(&8) && bits.iter().all(|b| (2..=8).contains(b)), "{bits:?}");
+}
+
+#[test]
+fn dilations_multipliers_and_quantized_normalisations_are_trained_attacked_and_deployed() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers = "[network.dilations]\ndw1 = [2, 1]\n[network.multipliers]\ndw2 = 2\n[network.batch_norms]\nqkeras = true\n";
+    let rows = run(dir.path(), vec![tiny(dir.path(), "ds_cnn_stq", layers)]);
+    let train = dir.path().join("cache").join(format!("train-{}", rows[0].stages["train"]));
+    let model = Model::load(&train.join("model.qnn")).unwrap();
+    assert_eq!(model.param("dw2/kernel").unwrap().shape, [3, 3, 64, 2]);
+    assert!(model.network.layers.iter().all(|l| match &l.op {
+        LayerOp::BatchNorm { quantizers, .. } => quantizers.is_some(),
+        LayerOp::DepthwiseConv2d { dilation, .. } => (*dilation == [2, 1]) == (l.name == "dw1"),
+        _ => true,
+    }));
+    // The integer program is there and answers what the network answers.
+    let row = |measure| rows.iter().find(|r| r.measure == measure).unwrap();
+    assert!(rows[0].footprint.as_ref().unwrap().integer);
+    assert_eq!(row(Measure::Clean).correct, row(Measure::Deployed).correct);
 }
 
 #[test]

@@ -71,6 +71,12 @@ impl Pipeline {
         for (layer, quantizer) in layers {
             network.set_quantizer(layer, quantizer).map_err(failed())?;
         }
+        for (layer, by) in &part.dilations {
+            network.set_dilation(layer, *by).map_err(failed())?;
+        }
+        for (layer, by) in &part.multipliers {
+            network.set_multiplier(layer, *by).map_err(failed())?;
+        }
         Ok(network)
     }
 

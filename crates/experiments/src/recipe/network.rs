@@ -34,6 +34,12 @@ pub struct NetworkPart {
     /// layer's kernel, or of an activation such as `conv1_act`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub layers: BTreeMap<String, String>,
+    /// Dilations of single convolutions, such as `conv3 = [2, 2]`: QKeras' `dilation_rate`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dilations: BTreeMap<String, [usize; 2]>,
+    /// Depth multipliers of single depthwise convolutions, such as `dw1 = 2`: QKeras' `depth_multiplier`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub multipliers: BTreeMap<String, usize>,
     /// Parameters to start from instead of random ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartPart>,

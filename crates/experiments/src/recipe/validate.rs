@@ -66,9 +66,11 @@ fn network(recipe: &Recipe) -> Result<(), Fault> {
     for (key, given) in [
         ("network.biases", recipe.network.biases.is_some()),
         ("network.batch_norms", recipe.network.batch_norms.is_some()),
+        ("network.dilations", !recipe.network.dilations.is_empty()),
+        ("network.multipliers", !recipe.network.multipliers.is_empty()),
     ] {
         require(key, !given || recipe.network.sensitivity.is_none(), || {
-            "not together with network.sensitivity, whose network has float biases and normalisations".into()
+            "not together with network.sensitivity, which builds a network of its own".into()
         })?;
     }
     recipe.network.quantizers().map(drop).map_err(|(key, message)| (key.to_owned(), message))

@@ -220,6 +220,10 @@ pub struct Network {
     pub layers: Vec<Layer>,
 }
 
+fn wrong(layer: &str, reason: &str) -> QnnError {
+    QnnError::Wiring { layer: layer.to_owned(), reason: reason.to_owned() }
+}
+
 /// Name that stands for the network's input in [`Layer::inputs`].
 pub const INPUT: &str = "input";
 
@@ -269,16 +273,43 @@ impl Network {
     /// # Errors
     /// A layer that does not exist or has nothing to quantize; an activation quantizer that is not elementwise.
     pub fn set_quantizer(&mut self, layer: &str, q: Option<Quantizer>) -> Result<(), QnnError> {
-        let wiring = |reason: &str| QnnError::Wiring { layer: layer.to_owned(), reason: reason.to_owned() };
-        let found = self.layers.iter_mut().find(|l| l.name == layer);
-        match &mut found.ok_or_else(|| wiring("does not exist"))?.op {
+        match self.op_of(layer)? {
             LayerOp::Conv2d { quantizer, .. }
             | LayerOp::DepthwiseConv2d { quantizer, .. }
             | LayerOp::Dense { quantizer, .. }
             | LayerOp::Activation { quantizer } => *quantizer = q,
-            _ => return Err(wiring("has neither a kernel nor an activation to quantize")),
+            _ => return Err(wrong(layer, "has neither a kernel nor an activation to quantize")),
         }
         self.shapes().map(drop)
+    }
+
+    /// Sets one convolution's dilation.
+    ///
+    /// # Errors
+    /// A layer that does not exist or is no convolution; a dilation that its input has no room for.
+    pub fn set_dilation(&mut self, layer: &str, by: [usize; 2]) -> Result<(), QnnError> {
+        match self.op_of(layer)? {
+            LayerOp::Conv2d { dilation, .. } | LayerOp::DepthwiseConv2d { dilation, .. } => *dilation = by,
+            _ => return Err(wrong(layer, "is no convolution to dilate")),
+        }
+        self.shapes().map(drop)
+    }
+
+    /// Sets one depthwise convolution's multiplier.
+    ///
+    /// # Errors
+    /// A layer that does not exist or is no depthwise convolution; a multiplier that leaves later layers without a fit.
+    pub fn set_multiplier(&mut self, layer: &str, by: usize) -> Result<(), QnnError> {
+        match self.op_of(layer)? {
+            LayerOp::DepthwiseConv2d { multiplier, .. } => *multiplier = by,
+            _ => return Err(wrong(layer, "is no depthwise convolution to multiply")),
+        }
+        self.shapes().map(drop)
+    }
+
+    fn op_of(&mut self, layer: &str) -> Result<&mut LayerOp, QnnError> {
+        let found = self.layers.iter_mut().find(|l| l.name == layer);
+        found.map(|l| &mut l.op).ok_or_else(|| wrong(layer, "does not exist"))
     }
 
     /// Gives every bias this quantizer.

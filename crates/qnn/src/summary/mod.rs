@@ -54,6 +54,10 @@ pub struct LayerSummary {
     pub name: String,
     /// What it computes.
     pub kind: &'static str,
+    /// Distance of a convolution's taps, vertical and horizontal; 1 is dense.
+    pub dilation: Option<[usize; 2]>,
+    /// Output channels per input channel of a depthwise convolution.
+    pub multiplier: Option<usize>,
     /// What it reads, and what flows there.
     pub reads: Vec<(String, EdgeType)>,
     /// Shape of its output for one sample: `[h, w, c]`, or `[n]`.
@@ -158,6 +162,8 @@ impl Summary {
             summary.layers.push(LayerSummary {
                 name: layer.name.clone(),
                 kind: kind(&layer.op),
+                dilation: dilation(&layer.op),
+                multiplier: multiplier(&layer.op),
                 output_type: output_type(layer, &reads),
                 reads,
                 output: if shape.flat { vec![c] } else { vec![h, w, c] },
@@ -207,6 +213,20 @@ fn kind(op: &LayerOp) -> &'static str {
         LayerOp::Add => "add",
         LayerOp::Flatten => "flatten",
         LayerOp::Dropout { .. } => "dropout",
+    }
+}
+
+fn dilation(op: &LayerOp) -> Option<[usize; 2]> {
+    match op {
+        LayerOp::Conv2d { dilation, .. } | LayerOp::DepthwiseConv2d { dilation, .. } => Some(*dilation),
+        _ => None,
+    }
+}
+
+fn multiplier(op: &LayerOp) -> Option<usize> {
+    match op {
+        LayerOp::DepthwiseConv2d { multiplier, .. } => Some(*multiplier),
+        _ => None,
     }
 }
 

@@ -52,7 +52,7 @@ fn row(layer: &LayerSummary) -> [String; 9] {
     let or_dash = |n: u64| if n == 0 { "-".to_owned() } else { grouped(n) };
     [
         layer.name.clone(),
-        layer.kind.to_owned(),
+        kind(layer),
         reads.join(" + "),
         shape.join("x"),
         layer.output_type.to_string(),
@@ -61,6 +61,18 @@ fn row(layer: &LayerSummary) -> [String; 9] {
         or_dash(layer.macs),
         quantizers(layer),
     ]
+}
+
+/// What the layer is, with a multiplier and a dilation that are not 1.
+fn kind(layer: &LayerSummary) -> String {
+    let mut text = layer.kind.to_owned();
+    if let Some(times) = layer.multiplier.filter(|times| *times != 1) {
+        text += &format!(" x{times}");
+    }
+    if let Some([y, x]) = layer.dilation.filter(|d| *d != [1, 1]) {
+        text += &format!(", dilation {y}x{x}");
+    }
+    text
 }
 
 /// The layer's quantizer, and that of its bias if there is one.

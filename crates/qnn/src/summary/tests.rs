@@ -73,6 +73,7 @@ fn quantized_normalisations_dilations_and_multipliers_are_counted() {
     assert_eq!(layer("d_bn").parameter_bits, 12 * (6 + 5 + 5 + 6));
     assert_eq!(plain.parameter_bits - summary.parameter_bits, 12 * (4 * 32 - 22));
     let text = summary.to_string();
+    assert!(text.contains("conv2d, dilation 2x2") && text.contains("depthwise_conv2d x3"), "{text}");
     assert!(
         text.contains("gamma quantized_relu_po2(bits=6") || text.contains("gamma quantized_relu_po2(6"),
         "{text}"
