@@ -4,6 +4,7 @@
 //! on the outside, elementwise in the middle); its adjoints use the same matrices transposed.
 
 use core::mem::MaybeUninit;
+use core::ops::Range;
 
 use super::{Block, POINTS, SPAN, TILE};
 use crate::Real;
@@ -112,6 +113,17 @@ fn kernel_adjoint<T: Real, const FUSED: bool>([m0, m1, m2, m3, m4, m5]: [T; 6]) 
 fn both_axes<T: Real, const L: usize, const I: usize, const O: usize>(
     from: impl Fn(usize, usize) -> Lanes<T, L>,
     f: impl Fn([T; I]) -> [T; O],
+    to: impl FnMut(usize, usize, Lanes<T, L>),
+) {
+    some_rows::<T, L, I, O>(from, f, 0..O, to);
+}
+
+/// As [`both_axes`] for some rows of the results; where they are constants, nothing is computed for the others.
+#[inline(always)]
+fn some_rows<T: Real, const L: usize, const I: usize, const O: usize>(
+    from: impl Fn(usize, usize) -> Lanes<T, L>,
+    f: impl Fn([T; I]) -> [T; O],
+    rows: Range<usize>,
     mut to: impl FnMut(usize, usize, Lanes<T, L>),
 ) {
     // Not initialised before it is computed: that would be a call of `memset` for every block.
@@ -119,7 +131,7 @@ fn both_axes<T: Real, const L: usize, const I: usize, const O: usize>(
     for (column, done) in columns.iter_mut().enumerate() {
         done.write(each(core::array::from_fn(|row| from(row, column)), &f));
     }
-    for row in 0..O {
+    for row in rows {
         // SAFETY: every column has been written above.
         let line = core::array::from_fn(|column| unsafe { columns[column].assume_init_ref() }[row]);
         let done = each(line, &f);
@@ -132,23 +144,55 @@ fn both_axes<T: Real, const L: usize, const I: usize, const O: usize>(
 every_path! {
     /// A 6x6 block of an image at the points: point `k`, channel `i` goes to `to[k step + i]`. Pixels outside are `zeros`.
     pub(super) fn input_tile<T: Real>(image: &[T], zeros: &[T], block: Block, to: &mut [T], step: usize) {
-        to_points::<T, SPAN, WIDE>((image, zeros), block, input::<T, FUSED>, to, (step, T::PANEL));
+        to_points::<T, SPAN, 0, SPAN, WIDE>((image, zeros), block, input::<T, FUSED>, to, (step, T::PANEL));
+    }
+}
+
+/// Of the points of a tile, those of some rows: all six of part (0, 1), a half of (0, 2) and (1, 2), a third of (0, 3) and so on.
+pub(super) type Part = (usize, usize);
+
+every_path! {
+    /// A part of what [`input_tile`] makes, to panels `steps.1` elements apart.
+    pub(super) fn input_part<T: Real>(
+        image: &[T], zeros: &[T], block: Block, part: Part, to: &mut [T], steps: (usize, usize),
+    ) {
+        a_part::<T, SPAN, WIDE>((image, zeros), block, part, input::<T, FUSED>, to, steps);
     }
 }
 
 every_path! {
-    /// As [`input_tile`] for a 4x4 block of output gradients, to panels `panel` elements apart.
-    pub(super) fn output_adjoint_tile<T: Real>(
-        image: &[T], zeros: &[T], block: Block, to: &mut [T], steps: (usize, usize),
+    /// As [`input_part`] for a 4x4 block of output gradients.
+    pub(super) fn output_adjoint_part<T: Real>(
+        image: &[T], zeros: &[T], block: Block, part: Part, to: &mut [T], steps: (usize, usize),
     ) {
-        to_points::<T, TILE, WIDE>((image, zeros), block, output_adjoint::<T, FUSED>, to, steps);
+        a_part::<T, TILE, WIDE>((image, zeros), block, part, output_adjoint::<T, FUSED>, to, steps);
     }
 }
 
-/// Reads a block, applies `f` along both axes and spreads the points: point `k`, channel `i` goes to
-/// `to[k step + i / PANEL * panel + i % PANEL]`.
+/// [`to_points`] with the part as a constant.
 #[inline(always)]
-fn to_points<T: Real, const I: usize, const WIDE: bool>(
+fn a_part<T: Real, const I: usize, const WIDE: bool>(
+    image: (&[T], &[T]),
+    block: Block,
+    part: Part,
+    f: impl Fn([T; I]) -> [T; SPAN] + Copy,
+    to: &mut [T],
+    steps: (usize, usize),
+) {
+    match part {
+        (0, 2) => to_points::<T, I, 0, 3, WIDE>(image, block, f, to, steps),
+        (_, 2) => to_points::<T, I, 3, 6, WIDE>(image, block, f, to, steps),
+        (0, 3) => to_points::<T, I, 0, 2, WIDE>(image, block, f, to, steps),
+        (1, 3) => to_points::<T, I, 2, 4, WIDE>(image, block, f, to, steps),
+        (_, 3) => to_points::<T, I, 4, 6, WIDE>(image, block, f, to, steps),
+        _ => to_points::<T, I, 0, 6, WIDE>(image, block, f, to, steps),
+    }
+}
+
+/// Reads a block, applies `f` along both axes and spreads the points of rows `FIRST..END`: their `k`-th one, channel `i` goes
+/// to `to[k step + i / PANEL * panel + i % PANEL]`.
+#[inline(always)]
+fn to_points<T: Real, const I: usize, const FIRST: usize, const END: usize, const WIDE: bool>(
     (image, zeros): (&[T], &[T]),
     block: Block,
     f: impl Fn([T; I]) -> [T; SPAN] + Copy,
@@ -164,13 +208,15 @@ fn to_points<T: Real, const I: usize, const WIDE: bool>(
     };
     for_each_block!(block.c, [16, 8, 1] if wide else [8, 1], |at, L| {
         let place = at / T::PANEL * panel + at % T::PANEL;
-        let to = |i: usize, j: usize, v: Lanes<T, L>| *lanes_mut::<T, L>(to, (i * SPAN + j) * step + place) = v;
+        let to = |i: usize, j: usize, v: Lanes<T, L>| {
+            *lanes_mut::<T, L>(to, ((i - FIRST) * SPAN + j) * step + place) = v;
+        };
         if inside {
             let first = block.at as usize + at;
             let from = |i, j| *lanes::<T, L>(image, first + i * block.row + j * block.c);
-            both_axes::<T, L, I, SPAN>(from, f, to);
+            some_rows::<T, L, I, SPAN>(from, f, FIRST..END, to);
         } else {
-            both_axes::<T, L, I, SPAN>(|i, j| *lanes::<T, L>(pixels[i][j], at), f, to);
+            some_rows::<T, L, I, SPAN>(|i, j| *lanes::<T, L>(pixels[i][j], at), f, FIRST..END, to);
         }
     });
 }
