@@ -166,6 +166,7 @@ impl Lut {
     }
 
     /// Table starts and block ends of a tile of outputs.
+    #[inline(always)]
     pub(crate) fn tile(&self, tile: usize) -> (&[[u16; OUTPUTS]], &[u32]) {
         let groups = self.taps.groups();
         (&self.starts[tile * groups..][..groups], &self.ends[tile * self.blocks..][..self.blocks])

@@ -49,8 +49,10 @@ pub(crate) fn multiply<E: Epilogue>(w: &Lut, data: &[u8], offsets: &[i32], epilo
                 }
             }
             for block in (0..here).step_by(PANEL) {
-                let out = &mut out[(at + block) * n..(at + here.min(block + PANEL)) * n];
-                store(&sums, block, epilogue, first..first + count, n, out);
+                let (rows, columns) = (PANEL.min(here - block), first..first + count);
+                let out = &mut out[(at + block) * n..][..rows * n];
+                // SAFETY: the CPU has AVX2; `out` has these rows, and the epilogue parameters for `n` outputs.
+                unsafe { store(&sums, (block, rows), epilogue, columns, n, out.as_mut_ptr()) };
             }
         }
     }
@@ -121,39 +123,39 @@ unsafe fn look_up<const V: usize>(
     }
 }
 
-/// Sums of at most 16 positions from `at`, transposed and stored in the rows of `out`, `n` long, at `columns`.
+/// Sums of `count` positions (at most 16) from `at`, transposed and stored in rows, `n` apart, from `out` at `columns`.
+///
+/// # Safety
+/// The CPU has AVX2; the rows are writable from `out`, and `columns` are some of the `n`, from a multiple of 16, for which the
+/// epilogue has parameters.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn store<E: Epilogue>(
+unsafe fn store<E: Epilogue>(
     sums: &Sums,
-    at: usize,
+    (at, count): (usize, usize),
     epilogue: &E,
     columns: Range<usize>,
     n: usize,
-    out: &mut [E::Out],
+    mut out: *mut E::Out,
 ) {
     let halves = [transposed(&sums.0[..8], at), transposed(&sums.0[8..], at)];
-    for (position, row) in out.chunks_exact_mut(n).enumerate() {
-        let (low, high) = (halves[0][position % 8], halves[1][position % 8]);
-        let acc = if position < 8 {
-            [_mm256_castsi256_si128(low), _mm256_castsi256_si128(high)]
-        } else {
-            [_mm256_extracti128_si256::<1>(low), _mm256_extracti128_si256::<1>(high)]
-        };
-        let acc = [_mm256_cvtepi16_epi32(acc[0]), _mm256_cvtepi16_epi32(acc[1])];
-        let out = &mut row[columns.clone()];
-        if let Ok(out) = <&mut [E::Out; PANEL]>::try_from(&mut *out) {
-            // SAFETY: the CPU has AVX2; columns start at a multiple of 16, and the epilogue has been checked to have
-            // parameters for all outputs, of which these 16 are some.
-            unsafe { epilogue.store_vectors(acc, columns.start, out) };
-        } else {
-            let mut plain = [0_i32; PANEL];
-            // SAFETY: `plain` holds two vectors of eight i32; unaligned stores.
-            unsafe {
+    let halves: *const __m128i = halves.as_ptr().cast();
+    debug_assert!(count <= PANEL && columns.end <= n);
+    for position in 0..count {
+        // SAFETY: position `j` is half of vector `j % 8` of either array of eight; the row and its columns are promised.
+        unsafe {
+            let half = halves.add(position % 8 * 2 + position / 8);
+            let acc = [_mm256_cvtepi16_epi32(*half), _mm256_cvtepi16_epi32(*half.add(16))];
+            let row = out.add(columns.start);
+            if columns.len() == PANEL {
+                epilogue.store_vectors(acc, columns.start, &mut *row.cast());
+            } else {
+                let mut plain = [0_i32; PANEL];
                 _mm256_storeu_si256(plain.as_mut_ptr().cast(), acc[0]);
                 _mm256_storeu_si256(plain.as_mut_ptr().add(8).cast(), acc[1]);
+                epilogue.store(&plain, columns.start, core::slice::from_raw_parts_mut(row, columns.len()));
             }
-            epilogue.store(&plain, columns.start, out);
+            out = out.add(n);
         }
     }
 }
