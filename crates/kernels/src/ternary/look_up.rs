@@ -13,8 +13,8 @@ use crate::{Conv2d, KernelError, parallel};
 
 /// Work of one parallel block, in multiply-accumulates.
 const BLOCK_MACS: usize = 1 << 24;
-/// Rows of a matrix whose planes are packed at a time: two vectors.
-const ROWS: usize = 64;
+/// Rows of a matrix whose planes are packed at a time.
+const ROWS: usize = 256;
 /// Bytes of planes that a near cache holds: up to these, a matrix is packed as a whole.
 const NEAR: usize = 1 << 19;
 

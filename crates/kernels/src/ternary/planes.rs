@@ -31,7 +31,7 @@ impl Layout {
 
     /// For `rows` rows of a matrix, which are positions of one row.
     pub(crate) fn of_rows(rows: usize) -> Self {
-        Self { plane: rows.next_multiple_of(64), columns: rows, stride: (1, 1) }
+        Self { plane: (rows.div_ceil(64) | 1) * 64, columns: rows, stride: (1, 1) }
     }
 
     /// Bytes of all planes, and what may be read beyond.
