@@ -136,13 +136,11 @@ unsafe fn gather<const GROUP: usize, const B: usize>(
             seen = _mm256_or_si256(seen, codes);
             codes
         };
-        // The first block's group in the lower four bits, the second's in the upper four. No bit leaves its byte.
+        // The first block's group in the lower four bits, the second's in the upper four. No bit of a
+        // code that the form takes leaves its byte.
         let mut bits = run(B * GROUP - 1);
         for i in (0..B * GROUP - 1).rev() {
-            bits = _mm256_add_epi8(bits, bits);
-            if GROUP == 2 {
-                bits = _mm256_add_epi8(bits, bits);
-            }
+            bits = if GROUP == 2 { _mm256_slli_epi16::<2>(bits) } else { _mm256_slli_epi16::<1>(bits) };
             bits = _mm256_or_si256(bits, run(i));
         }
         *row = bits;
