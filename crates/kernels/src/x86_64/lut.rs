@@ -86,7 +86,7 @@ unsafe fn look_up<const V: usize>(
         for i in begin..end {
             let mut codes = [zero; V];
             // SAFETY: group `i` is one of the offsets and starts; the rest is promised by the caller.
-            let (offset, starts) = unsafe { (*offsets.get_unchecked(i), *starts.get_unchecked(i)) };
+            let (offset, starts) = unsafe { (*offsets.get_unchecked(i), starts.get_unchecked(i)) };
             for (v, codes) in codes.iter_mut().enumerate() {
                 // SAFETY: promised by the caller.
                 *codes = unsafe { _mm256_loadu_si256(data.add(offset as usize + v * VECTOR).cast()) };
