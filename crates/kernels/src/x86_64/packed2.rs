@@ -1,5 +1,4 @@
 //! One row of codes times trits at two bits each, two panels of 16 outputs at a time.
-#![expect(clippy::needless_range_loop, reason = "several arrays of registers share an index")]
 
 use core::arch::x86_64::*;
 
@@ -109,7 +108,8 @@ unsafe fn sums<const P: usize>(
                         for (low, high, digits) in [(0, 1, digits), (2, 3, later)] {
                             let products = _mm256_maddubs_epi16(steps[low], _mm256_and_si256(digits, mask));
                             narrow[p][h] = _mm256_add_epi16(narrow[p][h], products);
-                            let products = _mm256_maddubs_epi16(steps[high], _mm256_and_si256(digits, mask_up));
+                            let products =
+                                _mm256_maddubs_epi16(steps[high], _mm256_and_si256(digits, mask_up));
                             up[p][h] = _mm256_add_epi16(up[p][h], products);
                         }
                     }

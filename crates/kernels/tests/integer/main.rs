@@ -400,6 +400,29 @@ fn mismatches(form: Form, g: &Conv2d) {
     }
 }
 
+/// Look-ups check codes while they pack them, whichever vector reads them, or beforehand where there are many.
+#[test]
+fn a_code_too_large_is_found_wherever_it_is() {
+    for (form, bad) in [(Form::Lut1, 2), (Form::Lut2, 4), (Form::Lut2, 128)] {
+        for (m, k, step) in [(21, 300, 157), (2500, 500, 624_871)] {
+            let w = Packed::gemm(form, k, 1, &trits(5, k)).expect("trits");
+            for at in (0..m * k).step_by(step).chain([m * k - 1]) {
+                let mut a = narrow_codes(form, 6, m * k);
+                a[at] = bad;
+                for kernel in kernels() {
+                    let mut c = vec![7; m];
+                    let result = ternary::gemm(kernel, &a, &w, &Accumulators, &mut c);
+                    assert!(
+                        matches!(result, Err(KernelError::Code { value, .. }) if value == bad),
+                        "{form} {at}"
+                    );
+                    assert!(c.iter().all(|&c| c == 7));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_path_in_force_is_listed() {
     let knobs = knobs();
