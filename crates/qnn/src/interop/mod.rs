@@ -2,8 +2,8 @@
 //!
 //! | names in the file | kernels | example |
 //! |---|---|---|
-//! | ours | `[kh, kw, cin, cout]`, depthwise `[kh, kw, c, 1]`, dense `[in, out]` | `conv1.kernel`, `conv1_bn.gamma` |
-//! | PyTorch's | `[cout, cin, kh, kw]`, depthwise `[c, 1, kh, kw]`, linear `[out, in]` | `conv1.weight`, `conv1_bn.running_var` |
+//! | ours | `[kh, kw, cin, cout]`, depthwise `[kh, kw, c, m]`, dense `[in, out]` | `conv1.kernel`, `conv1_bn.gamma` |
+//! | PyTorch's | `[cout, cin, kh, kw]`, depthwise `[c * m, 1, kh, kw]`, linear `[out, in]` | `conv1.weight`, `conv1_bn.running_var` |
 //! | Keras' automatic ones | as ours | `conv2d_3.kernel`, `batch_normalization.beta` |
 //!
 //! The first two are matched by layer name, so that a network can be started from a float model of the same layer
