@@ -261,15 +261,16 @@ pub fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// A loop with closures in it, compiled once for each instruction set; `run` must be inlined always. The constants are
-/// those of `every_path!`.
-pub(crate) trait EveryPath {
+/// A loop to be compiled once for each instruction set, too long to be inlined unasked as [`vectorized`] needs it.
+pub trait EveryPath {
+    /// The loop; to be marked `#[inline(always)]`. `FUSED` says whether there are fused multiply-adds, for
+    /// [`crate::Real::madd`], and `WIDE` whether vectors have 512 bits. Results may depend on `FUSED` alone.
     fn run<const FUSED: bool, const WIDE: bool>(self);
 }
 
 /// Runs a loop as compiled for [`path`].
 #[inline]
-pub(crate) fn on_every_path(body: impl EveryPath) {
+pub fn on_every_path(body: impl EveryPath) {
     #[cfg(all(feature = "std", target_arch = "x86_64"))]
     {
         #[target_feature(enable = "avx2,fma")]

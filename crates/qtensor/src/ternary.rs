@@ -2,7 +2,7 @@
 //! Source: QKeras 0.9.0 `ternary` and `stochastic_ternary`; Li et al., arXiv 1605.04711 for the scale search.
 
 use kernels::Real;
-use kernels::dispatch::vectorized;
+use kernels::dispatch::{EveryPath, on_every_path};
 
 use crate::error::QuantizeError;
 use crate::group::{Axes, Scratch};
@@ -187,31 +187,45 @@ fn sample<T: Real>(call: &mut Call<'_, T>, temperature: f64, real: bool) -> Resu
     if real { draw(call, math::sigmoid_f32) } else { draw(call, math::hard_sigmoid) }
 }
 
-#[inline(always)]
-fn draw<T: Real>(call: &mut Call<'_, T>, sigmoid: impl Fn(f32) -> f32) -> Result<(), QuantizeError> {
+fn draw<T: Real>(call: &mut Call<'_, T>, sigmoid: impl Fn(f32) -> f32 + Copy) -> Result<(), QuantizeError> {
     let Some(rng) = call.rng.as_deref_mut() else { return Err(call.needs_stream()) };
     let scratch = &mut *call.scratch;
     let period = scratch.period();
-    for (row, out) in call.x.chunks(period).zip(call.values.chunks_mut(period)) {
-        let words = &mut scratch.words[..row.len()];
+    for (x, out) in call.x.chunks(period).zip(call.values.chunks_mut(period)) {
+        let words = &mut scratch.words[..x.len()];
         stream::fill_words(rng, words);
-        let parameters = scratch.second.iter().zip(&scratch.first);
-        let (all, sigmoid) = (out.iter_mut().zip(row).zip(parameters).zip(&*words), &sigmoid);
-        vectorized(move || {
-            for (((out, &v), (&slope, &offset)), &word) in all {
-                let z = (v * slope).to_f64() as f32;
-                let w = offset.to_f64() as f32;
-                // sigmoid(-z) instead of 1 - sigmoid(z) keeps small probabilities exact.
-                let plus = sigmoid(z - w) * sigmoid(z + w);
-                let minus = sigmoid(w - z) * sigmoid(-z - w);
-                let u = stream::unit_f32(word);
-                let up = if u < plus { T::ONE } else { T::ZERO };
-                let down = if 1.0 - u <= minus { T::ONE } else { T::ZERO };
-                *out = up - down;
-            }
-        });
+        on_every_path(Draws { x, words, slopes: &scratch.second, offsets: &scratch.first, sigmoid, out });
     }
     Ok(())
+}
+
+/// Draws of one row.
+struct Draws<'a, T, F> {
+    x: &'a [T],
+    words: &'a [u32],
+    slopes: &'a [T],
+    offsets: &'a [T],
+    sigmoid: F,
+    out: &'a mut [T],
+}
+
+impl<T: Real, F: Fn(f32) -> f32 + Copy> EveryPath for Draws<'_, T, F> {
+    #[inline(always)]
+    fn run<const FUSED: bool, const WIDE: bool>(self) {
+        let Self { x, words, slopes, offsets, sigmoid, out } = self;
+        let parameters = slopes.iter().zip(offsets);
+        for (((out, &v), (&slope, &offset)), &word) in out.iter_mut().zip(x).zip(parameters).zip(words) {
+            let z = (v * slope).to_f64() as f32;
+            let w = offset.to_f64() as f32;
+            // sigmoid(-z) instead of 1 - sigmoid(z) keeps small probabilities exact.
+            let plus = sigmoid(z - w) * sigmoid(z + w);
+            let minus = sigmoid(w - z) * sigmoid(-z - w);
+            let u = stream::unit_f32(word);
+            let up = if u < plus { T::ONE } else { T::ZERO };
+            let down = if 1.0 - u <= minus { T::ONE } else { T::ZERO };
+            *out = up - down;
+        }
+    }
 }
 
 /// P(sign x) = |x| / max|x|. A power-of-two scale is rounded up, so that no probability exceeds 1.

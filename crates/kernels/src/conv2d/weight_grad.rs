@@ -2,7 +2,7 @@
 
 use super::{check, with_rows};
 use crate::float::{self, InPlace, Left, Packed, Rows, Runs, Target};
-use crate::gemm::MatRef;
+use crate::gemm::{MatRef, gemm};
 use crate::geometry::{Conv2d, Range};
 use crate::scratch::Scratch;
 use crate::strip::Strip;
@@ -24,6 +24,11 @@ pub fn weight_grad<T: Real>(g: &Conv2d, x: &[T], dy: &[T], dw: &mut [T]) -> Resu
     if winograd::weight_grad_applies(g) {
         winograd::weight_grad(g, x, dy, dw);
         return Ok(());
+    }
+    if (g.out_h, g.out_w) == (1, 1) && (g.kernel_h, g.kernel_w) == (g.in_h, g.in_w) {
+        // A dense layer: one product for the whole batch. No padding is left where the kernel is the image.
+        let sizes = (g.patch(), g.out_c, g.batch);
+        return gemm(sizes, MatRef::transposed(x, g.patch()), MatRef::rows(dy, g.out_c), T::ZERO, dw);
     }
     let rows = g.batch * g.out_h;
     let chunks = (rows * g.out_w / CHUNK_PIXELS).clamp(1, MAX_CHUNKS);
