@@ -65,11 +65,13 @@ pub fn for_each_chunk2<T: Send, U: Send>(
 }
 
 /// What [`for_each_part`] hands out for one part.
-pub struct Part<'a, T, const N: usize> {
+pub struct Part<'a, T, const N: usize, const M: usize> {
     /// Number of the part.
     pub index: usize,
     /// The part's chunk of each output; empty where an output has fewer chunks.
     pub outputs: [&'a mut [T]; N],
+    /// The same of bytes.
+    pub bytes: [&'a mut [u8]; M],
     /// The part's sums, holding what they held before.
     pub sums: &'a mut [f64],
     /// Memory of the thread, holding anything.
@@ -77,24 +79,29 @@ pub struct Part<'a, T, const N: usize> {
 }
 
 /// Calls `f` for `parts` parts of several outputs at once: part `i` gets chunk `i` of every output (`(slice, chunk
-/// length)`; the last chunk may be shorter), chunk `i` of `sums`, and `scratch` elements of memory.
+/// length)`; the last chunk may be shorter), of `bytes` and of `sums`, and `scratch` elements of memory.
 ///
 /// # Panics
 /// If an output or the sums have more chunks than there are parts.
-pub fn for_each_part<T: crate::Real, const N: usize>(
+pub fn for_each_part<T: crate::Real, const N: usize, const M: usize>(
     parts: usize,
     outputs: [(&mut [T], usize); N],
+    bytes: [(&mut [u8], usize); M],
     (sums, sums_chunk): (&mut [f64], usize),
     scratch: usize,
-    f: impl Fn(Part<'_, T, N>) + Sync + Send,
+    f: impl Fn(Part<'_, T, N, M>) + Sync + Send,
 ) {
     let outputs = outputs.map(|(data, chunk)| Chunks::new(data, chunk, parts));
+    let bytes = bytes.map(|(data, chunk)| Chunks::new(data, chunk, parts));
     let sums = Chunks::new(sums, sums_chunk, parts);
     let run = |index: usize| {
         let mut memory = crate::scratch::Scratch::<T>::take(scratch);
         // SAFETY: every index below `parts` is visited once, so no two parts share a chunk.
-        let (outputs, sums) = unsafe { (core::array::from_fn(|k| outputs[k].get(index)), sums.get(index)) };
-        f(Part { index, outputs, sums, scratch: &mut memory });
+        let (outputs, bytes, sums) = unsafe {
+            let outputs = core::array::from_fn(|k| outputs[k].get(index));
+            (outputs, core::array::from_fn(|k| bytes[k].get(index)), sums.get(index))
+        };
+        f(Part { index, outputs, bytes, sums, scratch: &mut memory });
     };
     #[cfg(feature = "std")]
     if parts > 1 && threads() > 1 {

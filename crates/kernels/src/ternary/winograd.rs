@@ -14,6 +14,7 @@ use crate::dispatch::{Kernel, Path, two_paths};
 use crate::error::{check_trits, length};
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
+use crate::prefetch::write_soon;
 use crate::scratch::Scratch;
 use crate::strip::{Strip, strips_of};
 use crate::{Conv2d, Conv2dSizes, KernelError, parallel};
@@ -268,6 +269,10 @@ fn groups<E: Epilogue>(
                 }
             };
             transform(kernel, (patch, stride), g.in_c, (t, count), &mut codes);
+            for row in 0..place.rows {
+                let at = place.at + row * g.out_w * g.out_c;
+                write_soon(y, at, at + place.columns * g.out_c);
+            }
         }
         let tiles = &places[..count];
         match kernel.path() {

@@ -5,10 +5,10 @@ use kernels::{Buffer, channel, conv2d, depthwise, pool};
 use qtensor::stream::{self, Purpose};
 use qtensor::{Codes, Phase, Quantized, Scratch};
 
-use super::fuse::{OPERANDS, OUTPUTS, Step};
+use super::fuse::{CODED, OPERANDS, OUTPUTS, Step};
 use super::fused;
 use super::math::{self, Element};
-use super::quantized::{IntegerConv, KernelCodes, coded_kernels};
+use super::quantized::{InputCodes, IntegerConv, KernelCodes, coded_kernels};
 use super::{Graph, NodeId, Op, Plan, Random, Unary};
 use crate::QnnError;
 
@@ -40,6 +40,10 @@ pub struct Executor<T: Element> {
     integer: Vec<Option<IntegerConv>>,
     /// Codes of the kernels those read.
     codes: Vec<Option<KernelCodes<T>>>,
+    /// Codes of their inputs.
+    inputs: Vec<InputCodes>,
+    /// Per group: which of its outputs it writes codes of too, and where.
+    coded: Vec<Vec<(usize, usize)>>,
     frozen: bool,
     scratch: Scratch<T>,
     scales: Vec<T>,
@@ -53,6 +57,7 @@ impl<T: Element> Executor<T> {
     pub fn new(graph: Graph, stages: &[&[NodeId]], phase: Phase, freeze: bool) -> Self {
         let plan = Plan::new(&graph, stages, freeze);
         let slots = plan.slot_len.iter().map(|&n| Buffer::zeros(n)).collect();
+        let mut inputs = Vec::new();
         let mut integer: Vec<Option<IntegerConv>> = (0..graph.nodes.len()).map(|_| None).collect();
         if T::f32s(&[]).is_some() {
             let nodes = plan.steps.iter().filter_map(|s| match s {
@@ -60,7 +65,17 @@ impl<T: Element> Executor<T> {
                 Step::Group(_) => None,
             });
             for id in nodes.chain(&plan.frozen) {
-                integer[id.index()] = IntegerConv::find(&graph, *id);
+                integer[id.index()] = IntegerConv::find(&graph, &plan.root, *id, &mut inputs);
+            }
+        }
+        let mut coded = vec![Vec::new(); plan.groups.len()];
+        for (group, coded) in plan.groups.iter().zip(&mut coded) {
+            for (number, input) in inputs.iter_mut().enumerate() {
+                let output = group.outputs.iter().position(|id| *id == input.of);
+                if let Some(output) = output.filter(|_| coded.len() < CODED) {
+                    input.by_group = true;
+                    coded.push((output, number));
+                }
             }
         }
         let mut codes: Vec<Option<KernelCodes<T>>> = (0..graph.nodes.len()).map(|_| None).collect();
@@ -76,6 +91,8 @@ impl<T: Element> Executor<T> {
             slots,
             integer,
             codes,
+            inputs,
+            coded,
             frozen: freeze,
             scratch: Scratch::new(),
             scales: Vec::new(),
@@ -193,16 +210,30 @@ impl<T: Element> Executor<T> {
             Some(len) => (&mut buffer[..len], len / group.units * group.part),
             None => (&mut [][..], 0),
         });
+        let coded = &self.coded[number];
+        let mut codes: [Vec<u8>; CODED] = Default::default();
+        let mut grids = [None; CODED];
+        for ((codes, grid), (output, input)) in codes.iter_mut().zip(&mut grids).zip(coded) {
+            *codes = std::mem::take(&mut self.inputs[*input].codes);
+            *grid = Some((*output, self.inputs[*input].grid));
+        }
+        let bytes = codes.each_mut().map(|codes| {
+            let chunk = codes.len() / group.units * group.part;
+            (&mut codes[..], chunk)
+        });
         let sums = &mut self.sums[..group.parts() * group.sums_len];
         let values = Values { graph, plan, slots: &self.slots, leaves };
         let failure = std::sync::Mutex::new(None);
-        for_each_part(group.parts(), outputs, (sums, group.sums_len), group.scratch, |part| {
-            if let Err(error) = fused::run_part(graph, group, |id| values.of(id), part) {
+        for_each_part(group.parts(), outputs, bytes, (sums, group.sums_len), group.scratch, |part| {
+            if let Err(error) = fused::run_part(graph, group, grids, |id| values.of(id), part) {
                 *failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
             }
         });
         for (buffer, id) in buffers.into_iter().zip(&group.outputs) {
             self.slots[slot(*id)] = buffer;
+        }
+        for (codes, (_, input)) in codes.into_iter().zip(coded) {
+            self.inputs[*input].codes = codes;
         }
         for &(id, at) in &group.sums {
             for (c, out) in self.slots[slot(id)].iter_mut().take(graph.nodes[id.index()].len()).enumerate() {
@@ -308,7 +339,9 @@ impl<T: Element> Executor<T> {
                 else {
                     unreachable!("integer convolutions are planned for f32 only")
                 };
-                kernel(conv.run(g, x, w, y))?;
+                let codes = &mut self.inputs[conv.input];
+                codes.update(x);
+                kernel(conv.run(g, &codes.codes, w, y))?;
             }
             Op::Conv(g) if g.depthwise => kernel(depthwise::forward(g, input(0), input(1), out))?,
             Op::Conv(g) => kernel(conv2d::forward(g, input(0), input(1), out))?,

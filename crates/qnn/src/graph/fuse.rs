@@ -10,6 +10,8 @@ use super::{Graph, NodeId, Op, passes};
 
 /// Most stored results of one group.
 pub(crate) const OUTPUTS: usize = 8;
+/// Most results of one group that it writes codes of, too.
+pub(crate) const CODED: usize = 2;
 /// Most operands of one operation in a group.
 pub(crate) const OPERANDS: usize = 8;
 /// Elements of a piece (of its largest tensor): a few of them fit the first-level cache.

@@ -6,16 +6,19 @@ use kernels::parallel::Part;
 use kernels::through::{Ahead, add_moments};
 use kernels::{KernelError, Pool2d, channel, elementwise, pool};
 
-use super::fuse::{From, Group, OPERANDS, OUTPUTS, To, Work};
+use super::fuse::{CODED, From, Group, OPERANDS, OUTPUTS, To, Work};
 use super::math::Element;
+use super::quantized::Grid;
 use super::{Graph, NodeId, Nonlinearity, Op, through};
 
-/// Computes one part of a group, piece after piece. `value` reads tensors that are not the group's own.
+/// Computes one part of a group, piece after piece; of the outputs that have a grid, codes too. `value` reads tensors that
+/// are not the group's own.
 pub(super) fn run_part<'a, T: Element>(
     graph: &Graph,
     group: &Group,
+    grids: [Option<(usize, Grid)>; CODED],
     value: impl Fn(NodeId) -> &'a [T],
-    mut part: Part<'_, T, OUTPUTS>,
+    mut part: Part<'_, T, OUTPUTS, CODED>,
 ) -> Result<(), (NodeId, KernelError)> {
     let first = part.index * group.part;
     let last = (first + group.part).min(group.units);
@@ -93,6 +96,13 @@ pub(super) fn run_part<'a, T: Element>(
             done.map_err(|e| (instruction.node, e))?;
             if let To::Output(k) = instruction.to {
                 part.outputs[k] = taken;
+            }
+        }
+        for (codes, (output, grid)) in part.bytes.iter_mut().zip(grids.into_iter().flatten()) {
+            let unit = graph.nodes[group.outputs[output].index()].len() / group.units;
+            let (at, len) = ((start - first) * unit, units * unit);
+            if let Some(x) = T::f32s(&part.outputs[output][at..at + len]) {
+                grid.encode(x, &mut codes[at..at + len]);
             }
         }
     }

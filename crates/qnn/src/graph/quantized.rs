@@ -32,6 +32,8 @@ enum Packed {
 pub(crate) struct IntegerConv {
     /// The node whose [`KernelCodes`] are the weights.
     pub(crate) kernel: NodeId,
+    /// Which [`InputCodes`] it reads.
+    pub(crate) input: usize,
     /// Per output channel, which of several scales is its.
     slots: Vec<usize>,
     /// With a dilation: the codes with zeros between them, and the geometry that spreads them.
@@ -40,7 +42,6 @@ pub(crate) struct IntegerConv {
     trits: bool,
     packed: Option<Packed>,
     fresh: bool,
-    codes: Vec<u8>,
     scale: Vec<f32>,
     zeros: Vec<f32>,
     /// With a zero point: what it adds to every accumulator of a channel, and room for accumulators.
@@ -49,17 +50,57 @@ pub(crate) struct IntegerConv {
 }
 
 /// `x = (code - zero_point) * step`
-#[derive(Clone, Copy, Debug)]
-struct Grid {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Grid {
     step: f32,
     zero_point: u8,
     /// Largest code.
     largest: u8,
 }
 
+impl Grid {
+    /// Codes of values on the grid; the shorter length counts.
+    pub(crate) fn encode(self, x: &[f32], codes: &mut [u8]) {
+        let (inverse, zero) = (1.0 / self.step, f32::from(self.zero_point));
+        vectorized(move || {
+            for (code, &x) in codes.iter_mut().zip(x) {
+                // Adding 1.5 * 2^23 leaves the rounded code in the low mantissa bits; this vectorises, `as u8` does not.
+                *code = ((x * inverse + zero).clamp(0.0, 255.0) + 12_582_912.0).to_bits() as u8;
+            }
+        });
+    }
+}
+
+/// Codes of a tensor that integer convolutions read.
+#[derive(Debug)]
+pub(crate) struct InputCodes {
+    /// The node that is stored.
+    pub(crate) of: NodeId,
+    pub(crate) grid: Grid,
+    pub(crate) codes: Vec<u8>,
+    /// Whether the group that computes the node writes them, while the values are near.
+    pub(crate) by_group: bool,
+}
+
+impl InputCodes {
+    /// Makes the codes of `x`, unless they are there.
+    pub(crate) fn update(&mut self, x: &[f32]) {
+        if !self.by_group {
+            let grid = self.grid;
+            pieces(&mut self.codes, |at, codes| grid.encode(&x[at..], codes));
+        }
+    }
+}
+
 impl IntegerConv {
-    /// The integer form of node `id`, if it is a convolution that qualifies.
-    pub(crate) fn find(graph: &Graph, id: NodeId) -> Option<Self> {
+    /// The integer form of node `id`, if it is a convolution that qualifies; `inputs` gets the codes it reads, which those
+    /// of the same stored node share. `root` says which node stores one.
+    pub(crate) fn find(
+        graph: &Graph,
+        root: &[NodeId],
+        id: NodeId,
+        inputs: &mut Vec<InputCodes>,
+    ) -> Option<Self> {
         let node = &graph.nodes[id.index()];
         let Op::Conv(g) = &node.op else { return None };
         let (kernel, spread) = dense_kernel(graph, node.inputs[1]);
@@ -70,15 +111,21 @@ impl IntegerConv {
         if q.bits() > 8 {
             return None;
         }
+        let of = root[node.inputs[0].index()];
+        let known = inputs.iter().position(|i| i.of == of && i.grid == grid);
+        let input = known.unwrap_or_else(|| {
+            inputs.push(InputCodes { of, grid, codes: vec![0; g.input_len()], by_group: false });
+            inputs.len() - 1
+        });
         Some(Self {
             kernel,
+            input,
             slots: (0..g.out_c).map(|n| q.scale_slot(shape, n)).collect(),
             spread: spread.map(|s| (s, vec![0; g.kernel_len()])),
             grid,
             trits: q.trits(),
             packed: None,
             fresh: false,
-            codes: vec![0; g.input_len()],
             scale: vec![0.0; g.out_c],
             zeros: vec![0.0; g.out_c],
             offsets: vec![0; g.out_c],
@@ -91,11 +138,11 @@ impl IntegerConv {
         self.fresh = false;
     }
 
-    /// `y = conv(x, w)` for `x` on the grid.
+    /// `y = conv(x, w)` for the codes of `x`.
     pub(crate) fn run(
         &mut self,
         g: &Conv2d,
-        x: &[f32],
+        x: &[u8],
         w: &KernelCodes<f32>,
         y: &mut [f32],
     ) -> Result<(), KernelError> {
@@ -130,22 +177,12 @@ impl IntegerConv {
             }
             self.fresh = true;
         }
-        let (inverse, zero) = (1.0 / self.grid.step, f32::from(self.grid.zero_point));
-        pieces(&mut self.codes, |at, codes| {
-            let x = &x[at..];
-            vectorized(move || {
-                for (code, &x) in codes.iter_mut().zip(x) {
-                    // Adding 1.5 * 2^23 leaves the rounded code in the low mantissa bits; this vectorises, `as u8` does not.
-                    *code = ((x * inverse + zero).clamp(0.0, 255.0) + 12_582_912.0).to_bits() as u8;
-                }
-            });
-        });
         if self.grid.zero_point == 0 {
             let epilogue = Scale { scale: &self.scale, bias: &self.zeros };
-            return self.convolve(g, &epilogue, y);
+            return self.convolve(g, x, &epilogue, y);
         }
         let mut accumulators = std::mem::take(&mut self.accumulators);
-        let result = self.convolve(g, &Accumulators, &mut accumulators);
+        let result = self.convolve(g, x, &Accumulators, &mut accumulators);
         let c = g.out_c;
         pieces(y, |at, y| {
             for (i, y) in y.iter_mut().enumerate() {
@@ -157,8 +194,14 @@ impl IntegerConv {
         result
     }
 
-    fn convolve<E: Epilogue>(&self, g: &Conv2d, epilogue: &E, y: &mut [E::Out]) -> Result<(), KernelError> {
-        let x = (&self.codes[..], self.grid.zero_point);
+    fn convolve<E: Epilogue>(
+        &self,
+        g: &Conv2d,
+        x: &[u8],
+        epilogue: &E,
+        y: &mut [E::Out],
+    ) -> Result<(), KernelError> {
+        let x = (x, self.grid.zero_point);
         match self.packed.as_ref().expect("packed before") {
             Packed::Trits(w) => ternary::conv2d(Kernel::default(), g, x, w, epilogue, y),
             Packed::Bytes(w) => int8::conv2d(Kernel::default(), g, x, w, epilogue, y),
