@@ -71,6 +71,7 @@ pub(crate) fn check() -> Result<Verdict> {
             .arg(&program)
             .arg(name)
             .env("RAYON_NUM_THREADS", "1")
+            .env("TERNION_KERNEL", "avx2")
             .output()
             .context("cannot start valgrind")?;
         let said = String::from_utf8_lossy(&output.stderr);
