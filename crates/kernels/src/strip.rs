@@ -67,6 +67,8 @@ pub(crate) fn strips<T: Send>(
     let macs = (g.macs() as usize).checked_div(g.batch * g.out_h).unwrap_or(0);
     let block =
         parallel::rows_per_chunk(g.batch * g.out_h, macs, block_macs).max(MIN_PIXELS.div_ceil(g.out_w));
+    // Whole images, where there is room for one: a part of an image pads its edges again.
+    let block = if block > g.out_h { block - block % g.out_h } else { block };
     strips_of(g, block, least_macs, y, f);
 }
 

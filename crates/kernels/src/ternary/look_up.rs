@@ -34,8 +34,24 @@ fn check_union(op: &'static str, w: &Lut, (x, pad): (&[u8], u8), union: u8) -> R
     Err(KernelError::Code { op, largest, value })
 }
 
+/// Codes from which on several threads go through them.
+const MANY: usize = 1 << 17;
+
+/// The bits of all codes.
+pub(super) fn union(x: &[u8]) -> u8 {
+    if x.len() < MANY {
+        return union_of(x);
+    }
+    let mut parts = [0; 16];
+    let len = x.len().div_ceil(parts.len());
+    parallel::for_each_chunk(&mut parts, 1, |i, part| {
+        part.fill(union_of(&x[(i * len).min(x.len())..((i + 1) * len).min(x.len())]));
+    });
+    parts.iter().fold(0, |union, &part| union | part)
+}
+
 crate::dispatch::two_paths! {
-    pub(super) fn union(x: &[u8]) -> u8 {
+    fn union_of(x: &[u8]) -> u8 {
         x.iter().fold(0, |union, &code| union | code)
     }
 }
