@@ -111,6 +111,13 @@ every_path! {
             ([(x, a), (z, b)], bias) => {
                 each::<T, FUSED, WIDE, 2>([(&x[at..], *a), (&z[at..], *b)], bias, y, c);
             }
+            ([(x, a), (z, b), (u, d)], bias) => {
+                each::<T, FUSED, WIDE, 3>([(&x[at..], *a), (&z[at..], *b), (&u[at..], *d)], bias, y, c);
+            }
+            ([(x, a), (z, b), (u, d), (v, e)], bias) => {
+                let terms = [(&x[at..], *a), (&z[at..], *b), (&u[at..], *d), (&v[at..], *e)];
+                each::<T, FUSED, WIDE, 4>(terms, bias, y, c);
+            }
             (terms, bias) => {
                 for (i, y) in y.chunks_exact_mut(c).enumerate() {
                     match bias {

@@ -13,7 +13,7 @@ pub(crate) const OUTPUTS: usize = 8;
 /// Most results of one group that it writes codes of, too.
 pub(crate) const CODED: usize = 2;
 /// Most operands of one operation in a group.
-pub(crate) const OPERANDS: usize = 8;
+pub(crate) const OPERANDS: usize = 12;
 /// Elements of a piece (of its largest tensor): a few of them fit the first-level cache.
 const PIECE: usize = 2048;
 /// Elements of the pieces that one task handles.

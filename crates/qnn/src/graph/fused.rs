@@ -174,6 +174,8 @@ pub(super) fn apply<T: Element>(
                 1 => channel::affine(&[term(0)], bias, out),
                 2 => channel::affine(&[term(0), term(1)], bias, out),
                 3 => channel::affine(&[term(0), term(1), term(2)], bias, out),
+                4 => channel::affine(&[term(0), term(1), term(2), term(3)], bias, out),
+                5 => channel::affine(&[term(0), term(1), term(2), term(3), term(4)], bias, out),
                 n => channel::affine(&(0..*n).map(term).collect::<Vec<_>>(), bias, out),
             };
         }
