@@ -56,15 +56,27 @@ fn lines<T, const L: usize>(block: &[T; L], ahead: usize, f: impl Fn(*const T)) 
     (0..L).step_by((64 / size_of::<T>()).max(1)).for_each(|at| f(first.wrapping_add(at)));
 }
 
+/// `c`, which must divide `len`.
+fn channels(op: &'static str, len: usize, c: usize) -> Result<usize, KernelError> {
+    if c == 0 || !len.is_multiple_of(c) {
+        let reason = "x is no multiple of the channels";
+        return Err(KernelError::Geometry { op, reason, sizes: [len, c, 0, 0] });
+    }
+    Ok(c)
+}
+
 impl<T: Real> Affine<'_, T> {
-    fn check(&self, op: &'static str) -> Result<usize, KernelError> {
-        let c = self.a.len();
+    /// Fails if the tensors of the size of `x` or the rows of one value per channel are not that.
+    fn check<const N: usize, const M: usize>(
+        &self,
+        op: &'static str,
+        tensors: [(&'static str, usize); N],
+        rows: [(&'static str, usize); M],
+    ) -> Result<(), KernelError> {
+        let c = channels(op, self.x.len(), self.a.len())?;
         length(op, "b", c, self.b.map_or(c, <[T]>::len))?;
-        if c == 0 || !self.x.len().is_multiple_of(c) {
-            let sizes = [self.x.len(), c, 0, 0];
-            return Err(KernelError::Geometry { op, reason: "x is no multiple of the channels", sizes });
-        }
-        Ok(c)
+        tensors.into_iter().try_for_each(|(name, len)| length(op, name, self.x.len(), len))?;
+        rows.into_iter().try_for_each(|(name, len)| length(op, name, c, len))
     }
 
     /// `a` and `b` of a block of channels.
@@ -85,11 +97,9 @@ pub fn map<T: Real>(
     f: impl Fn(T, T) -> T + Copy,
     y: &mut [T],
 ) -> Result<(), KernelError> {
-    const OP: &str = "through::map";
-    of.check(OP)?;
-    length(OP, "g", of.x.len(), g.map_or(of.x.len(), <[T]>::len))?;
-    length(OP, "y", of.x.len(), y.len())?;
-    on_every_path(Map { of, ahead, g: g.unwrap_or(of.x), f, y });
+    let g = g.unwrap_or(of.x);
+    of.check("through::map", [("g", g.len()), ("y", y.len())], [])?;
+    on_every_path(Map { of, ahead, g, f, y });
     Ok(())
 }
 
@@ -135,11 +145,7 @@ pub fn add_sums<T: Real>(
     f: impl Fn(T, T) -> T + Copy,
     (dots, sums): (&mut [f64], &mut [f64]),
 ) -> Result<(), KernelError> {
-    const OP: &str = "through::add_sums";
-    let c = of.check(OP)?;
-    length(OP, "g", of.x.len(), g.len())?;
-    length(OP, "dots", c, dots.len())?;
-    length(OP, "sums", c, sums.len())?;
+    of.check("through::add_sums", [("g", g.len())], [("dots", dots.len()), ("sums", sums.len())])?;
     on_every_path(Sums { of, ahead, g, f, dots, sums });
     Ok(())
 }
@@ -188,10 +194,7 @@ pub fn add_moments<T: Real>(
 ) -> Result<(), KernelError> {
     const OP: &str = "through::add_moments";
     length(OP, "squares", sums.len(), squares.len())?;
-    if sums.is_empty() || !x.len().is_multiple_of(sums.len()) {
-        let sizes = [x.len(), sums.len(), 0, 0];
-        return Err(KernelError::Geometry { op: OP, reason: "x is no multiple of the channels", sizes });
-    }
+    channels(OP, x.len(), sums.len())?;
     on_every_path(Moments { x, ahead, squares, sums });
     Ok(())
 }
@@ -238,13 +241,8 @@ pub fn map_affine<T: Real>(
     outer: (&[T], &[T], &[T]),
     y: &mut [T],
 ) -> Result<(), KernelError> {
-    const OP: &str = "through::map_affine";
-    let c = of.check(OP)?;
-    length(OP, "g", of.x.len(), g.len())?;
-    length(OP, "y", of.x.len(), y.len())?;
-    for factors in [outer.0, outer.1, outer.2] {
-        length(OP, "outer", c, factors.len())?;
-    }
+    let factors = [outer.0, outer.1, outer.2].map(|factors| ("outer", factors.len()));
+    of.check("through::map_affine", [("g", g.len()), ("y", y.len())], factors)?;
     on_every_path(MapAffine { of, ahead, g, f, outer, y });
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kernels::Real;
+use kernels::dispatch::vectorized;
 use rand_chacha::ChaCha8Rng;
 
 use crate::binary::{Binary, StochasticBinary};
@@ -310,7 +311,7 @@ impl Quantizer {
             Quantizer::Linear(q) if q.alpha.is_auto() => q.quantize(&mut call)?,
             _ => return self.round_stochastically(&mut call, &mut codes, scales),
         }
-        kernels::dispatch::vectorized(|| store(call.values, &mut codes));
+        vectorized(|| store(call.values, &mut codes));
         call.scale_codes(self.auto_noise());
         call.scratch.report(scales);
         if self.alpha().fixed().is_some() {

@@ -76,6 +76,15 @@ pub(crate) struct Target {
     pub(crate) add: bool,
 }
 
+/// Fails unless the rows of both sides, at least one of at least one term, stay in their slices: what loops rely on.
+fn check_extents<T>(left: &Left<'_, T>, target: &Target, n: usize, c: &[T]) {
+    assert!(target.rows.furthest(left.count) + n <= c.len(), "the product must fit its slice");
+    assert!(
+        left.rows.furthest(left.count) + left.runs.furthest() < left.a.len(),
+        "rows must stay in their slice"
+    );
+}
+
 /// Writes (or adds) the product of `left` and `right` to `c`, on the calling thread.
 ///
 /// # Panics
@@ -86,18 +95,15 @@ pub(crate) fn product<T: Real>(left: Left<'_, T>, right: &Packed<'_, T>, target:
         return;
     }
     assert!(right.fits(&left.runs), "the same terms on both sides");
-    assert!(target.rows.furthest(left.count) + n <= c.len(), "the product must fit its slice");
     if right.terms == 0 {
+        assert!(target.rows.furthest(left.count) + n <= c.len(), "the product must fit its slice");
         if !target.add {
             let mut places = Walk::new(target.rows);
             (0..left.count).for_each(|_| c[places.next()..][..n].fill(T::ZERO));
         }
         return;
     }
-    assert!(
-        left.rows.furthest(left.count) + left.runs.furthest() < left.a.len(),
-        "rows must stay in their slice"
-    );
+    check_extents(&left, &target, n, c);
     match crate::dispatch::path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: the path in force is one this CPU can run, and the operands' extents have been checked.
@@ -148,11 +154,7 @@ pub(crate) fn product_in_place<T: Real>(
         "a whole matrix"
     );
     assert!(right.panels.len() >= 2 * Packed::<T>::len(k, 1), "room for two panels");
-    assert!(target.rows.furthest(left.count) + n <= c.len(), "the product must fit its slice");
-    assert!(
-        left.rows.furthest(left.count) + left.runs.furthest() < left.a.len(),
-        "rows must stay in their slice"
-    );
+    check_extents(&left, &target, n, c);
     match crate::dispatch::path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: the path in force is one this CPU can run, and the operands' extents have been checked.

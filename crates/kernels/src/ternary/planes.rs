@@ -75,7 +75,8 @@ impl Layout {
     }
 }
 
-/// Bytes of a plane of `positions`, and what may be read or written beyond: whole lines, an odd number of them, so that planes do not meet in one cache set.
+/// Bytes of a plane of `positions`, and what may be read or written beyond: whole lines, an odd number of them, so that planes do
+/// not meet in one cache set.
 pub(crate) fn plane(positions: usize) -> usize {
     ((positions + SLACK).div_ceil(64) | 1) * 64
 }

@@ -53,8 +53,9 @@ macro_rules! fused {
                 const PANEL: usize = 64 / size_of::<$t>();
                 const HALF: usize = PANEL / 2;
                 // SAFETY: the caller's promises cover every access below: `a` at the positions of `runs`, one
-                // panel's width at each term (to be read, or to be written from `from`), and `columns` elements of `c` (`spill` takes the rest of a partial
-                // panel). `panel` is moved past the last term but not read there. The CPU has AVX2 and FMA.
+                // panel's width at each term (to be read, or to be written from `from`), and `columns` elements of `c`
+                // (`spill` takes the rest of a partial panel). `panel` is moved past the last term but not read there. The
+                // CPU has AVX2 and FMA.
                 unsafe {
                     let mut sums = [[$zero(); 2]; R];
                     for run in 0..runs.runs {
