@@ -28,7 +28,7 @@ fn convolutions(c: &mut Criterion) {
         let (mut y, mut scaled) = (vec![0; g.output_len()], vec![0.0; g.output_len()]);
         let mut sums = scaled.clone();
 
-        for form in Form::ALL.into_iter().filter(|&form| !matches!(form, Form::Packed2 | Form::Rows)) {
+        for form in Form::ALL.into_iter().filter(|&form| !form.is_of_rows()) {
             let packed = Packed::conv2d(form, &g, &w).expect("trits");
             let x: Vec<u8> = x.iter().map(|code| code & (u8::MAX >> (8 - form.bits()))).collect();
             let mut run =

@@ -21,7 +21,7 @@ fn gemms(c: &mut Criterion) {
         let fits = |form: &Form| match form {
             Form::Winograd => false,
             Form::Panel8 => true,
-            form => (m == 1) == matches!(form, Form::Packed2 | Form::Rows),
+            form => (m == 1) == form.is_of_rows(),
         };
         for form in Form::ALL.into_iter().filter(fits) {
             let mut packed = Packed::gemm(form, k, n, &w).expect("trits");

@@ -23,13 +23,11 @@ impl Report {
     pub fn limit(form: Form) -> Limit {
         match form {
             // Winograd's products are fewer: it may do more than the limit of those it saves.
-            Form::Panel8 | Form::Packed2 | Form::Rows | Form::Winograd if path() == Path::Avx512 => {
-                Limit::Vnni
-            }
-            Form::Panel8 | Form::Packed2 | Form::Rows | Form::Winograd => Limit::Panel8,
             Form::Signs => Limit::Count2,
             Form::Lut2 => Limit::Lut2,
             Form::Lut1 => Limit::Lut1,
+            _ if path() == Path::Avx512 => Limit::Vnni,
+            _ => Limit::Panel8,
         }
     }
 

@@ -9,13 +9,14 @@ use kernels::ternary::{self, Form, Packed, float};
 use kernels::{Conv2d, Padding, conv2d};
 
 /// Form, and the sizes of a convolution's image, channels and outputs; one pixel is a single row of a matrix.
-const WORKS: [(&str, Form, usize, usize, usize); 7] = [
+const WORKS: [(&str, Form, usize, usize, usize); 8] = [
     ("panel8-conv", Form::Panel8, 16, 32, 32),
     ("panel8-first", Form::Panel8, 32, 3, 32),
     ("panel8-row", Form::Panel8, 1, 2048, 16),
     ("lut2-conv", Form::Lut2, 16, 32, 32),
     ("lut1-conv", Form::Lut1, 16, 32, 32),
     ("packed2-row", Form::Packed2, 1, 2048, 512),
+    ("pairs-row", Form::Pairs, 1, 2048, 512),
     ("rows-row", Form::Rows, 1, 2048, 10),
 ];
 

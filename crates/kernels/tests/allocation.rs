@@ -99,7 +99,7 @@ fn integer_operations_and_packing_allocate_nothing_once_warm() {
     let (x, w) = (vec![1_u8; g.input_len()], vec![1_i8; g.kernel_len()]);
     let mut trits = Form::ALL.map(|form| {
         let one = Conv2d::new([1, 8, 8, 15], [1, 1, 15, 24], [1, 1], Padding::Same).expect("geometry");
-        let g = if matches!(form, Form::Packed2 | Form::Rows) { one } else { g };
+        let g = if form.is_of_rows() { one } else { g };
         (g, Packed::conv2d(form, &g, &w[..g.kernel_len()]).expect("trits"))
     });
     let mut bytes = int8::Packed::conv2d(&g, &w).expect("bytes");

@@ -8,7 +8,7 @@ use crate::dispatch::Path;
 /// The names of all forms, for messages.
 macro_rules! form_names {
     () => {
-        "panel8, signs, lut2, lut1, packed2, winograd or rows"
+        "panel8, signs, lut2, lut1, packed2, pairs, winograd or rows"
     };
 }
 pub(crate) use form_names;
@@ -26,6 +26,8 @@ pub enum Form {
     Lut1,
     /// Two bits a trit, for codes of any size and single rows: a quarter of the memory traffic.
     Packed2,
+    /// Two outputs' trits a byte, for codes of any size and single rows: they need no shift to be unpacked.
+    Pairs,
     /// 3x3 kernels with a stride of 1, codes of any size: Winograd's F(4x4, 3x3), a quarter of the products, of 16 bits.
     Winograd,
     /// A byte a trit, for codes of any size, single rows and few outputs: codes are read once for all outputs.
@@ -40,18 +42,34 @@ const LEAST_COUNTED: usize = 64;
 const LARGE_WEIGHT: usize = 1 << 18;
 /// Most outputs of a single row for which reading codes once pays.
 const FEW_OUTPUTS: usize = 16;
+/// Trits, a byte each, that the nearest cache holds.
+const NEAR_WEIGHT: usize = 3 << 14;
+/// Codes per output from which on reading such a weight output by output pays for adding up lanes at the end.
+const LONG_ROW: usize = 256;
+/// Least outputs of a single row that fill the registers of [`Form::Pairs`].
+const PAIRED_OUTPUTS: usize = 48;
 
 impl Form {
     /// Every form.
-    pub const ALL: [Form; 7] =
-        [Self::Panel8, Self::Signs, Self::Lut2, Self::Lut1, Self::Packed2, Self::Winograd, Self::Rows];
+    pub const ALL: [Form; 8] = [
+        Self::Panel8,
+        Self::Signs,
+        Self::Lut2,
+        Self::Lut1,
+        Self::Packed2,
+        Self::Pairs,
+        Self::Winograd,
+        Self::Rows,
+    ];
 
     /// The form for codes of `bits` bits, `m` positions (rows, or pixels of an output image), `n` outputs and `k`
     /// codes per output, unless `TERNION_FORM` names another that can take them:
     ///
-    /// 1. one position, at most 16 outputs and at least 64 codes per output: [`Form::Rows`];
+    /// 1. one position, at most 16 outputs and at least 64 codes per output: [`Form::Rows`]; without AVX-512 also with more
+    ///    outputs, if there are at least 256 codes per output and at most 49152 trits, which stay in the nearest cache;
     /// 2. with AVX-512, codes of 1 or 2 bits and at least 64 per output: [`Form::Signs`];
-    /// 3. one position and at least 2^18 trits: [`Form::Packed2`], because fetching weights is what takes time;
+    /// 3. one position: [`Form::Packed2`] with AVX-512 and at least 2^18 trits, because fetching weights is what takes time;
+    ///    [`Form::Pairs`] without AVX-512 and with at least 48 outputs, because unpacking them is;
     /// 4. without AVX-512, at least 24 positions, at least 4 outputs and codes per output, and a `k` whose sums fit 16
     ///    bits: [`Form::Lut1`] for 1 bit (`k` up to 32767), [`Form::Lut2`] for 2 bits (up to 10922);
     /// 5. else [`Form::Panel8`], in place of which [`Packed::chosen`](super::Packed::chosen) takes [`Form::Winograd`] with
@@ -62,7 +80,9 @@ impl Form {
     /// 192, 222 and 245 for 2 bits, 310, 383 and 452 for 1. Look-ups of as wide vectors reached 96, 122 and 107, and 146,
     /// 203 and 195, and so have no loops there. On products with 64 codes an output, [`Form::Panel8`] did 116, and
     /// [`Form::Signs`] 128 and 172. On a row of 2048 codes times 10 outputs, [`Form::Rows`] did 75, [`Form::Panel8`] 33, and
-    /// [`Form::Signs`] 41 and 53 (AVX2: 44 and 18 of the first two).
+    /// [`Form::Signs`] 41 and 53 (AVX2: 44 and 18 of the first two). With AVX2, on a row of 2048
+    /// codes times 512 outputs, [`Form::Pairs`] did 46, [`Form::Packed2`] 36, [`Form::Panel8`] 31 and [`Form::Rows`] 29; on 1024
+    /// times 32 they did 28, 21, 31 and 48.
     pub fn choose(bits: u32, m: usize, n: usize, k: usize) -> Self {
         match crate::dispatch::forced_form() {
             Some(form) if form.takes(bits, k) => form,
@@ -82,14 +102,21 @@ impl Form {
     }
 
     fn rule(counts_bits: bool, bits: u32, m: usize, n: usize, k: usize) -> Self {
+        let near = !counts_bits && k >= LONG_ROW && k.saturating_mul(n) <= NEAR_WEIGHT;
+        let single = if counts_bits {
+            (k.saturating_mul(n) >= LARGE_WEIGHT).then_some(Self::Packed2)
+        } else {
+            (n >= PAIRED_OUTPUTS).then_some(Self::Pairs)
+        };
         let look_up =
             |form: Self| !counts_bits && m >= LEAST_POSITIONS && n >= 4 && k >= 4 && form.takes(bits, k);
-        if m == 1 && n <= FEW_OUTPUTS && k >= LEAST_COUNTED && Self::Rows.takes(bits, k) {
+        let of_rows = single.filter(|form| m == 1 && form.takes(bits, k));
+        if m == 1 && (n <= FEW_OUTPUTS && k >= LEAST_COUNTED || near) && Self::Rows.takes(bits, k) {
             Self::Rows
         } else if counts_bits && k >= LEAST_COUNTED && Self::Signs.takes(bits, k) {
             Self::Signs
-        } else if m == 1 && k.saturating_mul(n) >= LARGE_WEIGHT && Self::Packed2.takes(bits, k) {
-            Self::Packed2
+        } else if let Some(form) = of_rows {
+            form
         } else if look_up(Self::Lut1) {
             Self::Lut1
         } else if look_up(Self::Lut2) {
@@ -104,20 +131,26 @@ impl Form {
         bits <= self.bits() && k <= self.largest_k()
     }
 
+    /// Whether the form is for matrices and 1x1 kernels alone.
+    pub fn is_of_rows(self) -> bool {
+        matches!(self, Self::Packed2 | Self::Pairs | Self::Rows)
+    }
+
     /// Bits of the largest code.
     pub fn bits(self) -> u32 {
         match self {
-            Self::Panel8 | Self::Packed2 | Self::Rows | Self::Winograd => 8,
+            Self::Panel8 | Self::Packed2 | Self::Pairs | Self::Rows | Self::Winograd => 8,
             Self::Signs | Self::Lut2 => 2,
             Self::Lut1 => 1,
         }
     }
 
-    /// Most codes per output: accumulators of the largest code stay below 2^30, or 2^15 for the look-up forms, or 576 times as
-    /// large below 2^31 for Winograd's.
+    /// Most codes per output: accumulators of the largest code stay below 2^30, or 2^15 for the look-up forms; those of pairs
+    /// six times as large below 2^31, and Winograd's 576 times.
     pub fn largest_k(self) -> usize {
         match self {
             Self::Panel8 | Self::Packed2 | Self::Rows => (1 << 30) / 255,
+            Self::Pairs => (1 << 28) / 255,
             Self::Signs => (1 << 30) / 3,
             Self::Lut2 => i16::MAX as usize / 3,
             Self::Lut1 => i16::MAX as usize,
@@ -134,6 +167,7 @@ impl fmt::Display for Form {
             Self::Lut2 => "lut2",
             Self::Lut1 => "lut1",
             Self::Packed2 => "packed2",
+            Self::Pairs => "pairs",
             Self::Winograd => "winograd",
             Self::Rows => "rows",
         })
@@ -177,9 +211,15 @@ mod tests {
         assert_eq!(rule(1, 1024, 32, 288), Form::Lut1);
         assert_eq!(rule(2, 1, 10, 2048), Form::Rows);
         assert_eq!(rule(8, 1, 16, 64), Form::Rows);
-        assert_eq!(rule(8, 1, 17, 2048), Form::Panel8);
+        assert_eq!(rule(8, 1, 17, 2048), Form::Rows);
+        assert_eq!(rule(8, 1, 25, 2048), Form::Panel8);
+        assert_eq!(rule(8, 1, 17, 255), Form::Panel8);
+        assert_eq!(rule(8, 1, 47, 2048), Form::Panel8);
+        assert_eq!(rule(1, 1, 48, 2048), Form::Pairs);
+        assert_eq!(rule(8, 1, 48, 63), Form::Pairs);
         assert_eq!(rule(8, 1, 10, 63), Form::Panel8);
-        assert_eq!(rule(2, 1, 4096, 4096), Form::Packed2);
+        assert_eq!(rule(2, 1, 4096, 4096), Form::Pairs);
+        assert_eq!(rule(8, 1, 64, 4096), Form::Pairs);
         assert_eq!(rule(8, 2, 4096, 4096), Form::Panel8);
         assert_eq!(rule(2, 1024, 32, 10_923), Form::Panel8);
         assert_eq!(rule(1, 1024, 32, 10_923), Form::Lut1);

@@ -19,6 +19,7 @@ mod look_up;
 mod lut;
 mod packed;
 pub(crate) mod packed2;
+pub(crate) mod pairs;
 mod panel8;
 pub(crate) mod planes;
 pub(crate) mod rows;
@@ -31,6 +32,7 @@ pub use form::{Form, UnknownForm};
 use packed::Kind;
 pub use packed::Packed;
 use packed2::Packed2;
+use pairs::Pairs;
 pub(crate) use panel8::Panel8;
 use rows::Rows;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
@@ -64,7 +66,7 @@ pub fn gemm<E: Epilogue>(
         Kind::Panel8(panel) => return run::gemm(OP, kernel, a, panel, epilogue, c),
         Kind::Signs(signs) => return bit_planes::gemm(OP, kernel, a, signs, epilogue, c),
         Kind::Lut(lut) => lut.taps().height * lut.taps().width == 1,
-        Kind::Packed2(_) | Kind::Rows(_) => true,
+        Kind::Packed2(_) | Kind::Pairs(_) | Kind::Rows(_) => true,
         Kind::Winograd(_) => false,
     };
     epilogue.check(n)?;
@@ -79,6 +81,7 @@ pub fn gemm<E: Epilogue>(
             look_up::gemm(OP, kernel, a, lut, epilogue, c)?;
         }
         Kind::Packed2(packed) => packed.multiply(kernel, a, epilogue, c),
+        Kind::Pairs(pairs) => pairs.multiply(kernel, a, epilogue, c),
         Kind::Rows(rows) => rows.multiply(kernel, a, epilogue, c),
         Kind::Panel8(_) | Kind::Signs(_) | Kind::Winograd(_) => {}
     }
@@ -121,7 +124,9 @@ pub fn conv2d<E: Epilogue>(
             let taps = lut.taps();
             (taps.height, taps.width, taps.channels, taps.n) == (g.kernel_h, g.kernel_w, g.in_c, g.out_c)
         }
-        Kind::Packed2(_) | Kind::Rows(_) => g.is_pointwise() && (w.k(), w.n()) == (g.in_c, g.out_c),
+        Kind::Packed2(_) | Kind::Pairs(_) | Kind::Rows(_) => {
+            g.is_pointwise() && (w.k(), w.n()) == (g.in_c, g.out_c)
+        }
         Kind::Panel8(_) | Kind::Signs(_) | Kind::Winograd(_) => true,
     };
     if !fits {
@@ -135,6 +140,7 @@ pub fn conv2d<E: Epilogue>(
             look_up::conv2d(OP, kernel, g, (x, pad), lut, epilogue, y)?;
         }
         Kind::Packed2(packed) => packed.multiply(kernel, x, epilogue, y),
+        Kind::Pairs(pairs) => pairs.multiply(kernel, x, epilogue, y),
         Kind::Rows(rows) => rows.multiply(kernel, x, epilogue, y),
         Kind::Panel8(_) | Kind::Signs(_) | Kind::Winograd(_) => {}
     }

@@ -3,7 +3,7 @@
 use super::lut::{self, Lut};
 use super::signs::Signs;
 use super::winograd::Winograd;
-use super::{Form, Packed2, Panel8, Rows};
+use super::{Form, Packed2, Pairs, Panel8, Rows};
 use crate::{Conv2d, KernelError};
 
 /// A ternary weight, packed once per change, in one of the [`Form`]s.
@@ -36,6 +36,7 @@ pub(super) enum Kind {
     Signs(Signs),
     Lut(Lut),
     Packed2(Packed2),
+    Pairs(Pairs),
     Winograd(Winograd),
     Rows(Rows),
 }
@@ -51,6 +52,7 @@ impl Packed {
             Form::Signs => Kind::Signs(Signs::new((1, 1, k), n, trits)?),
             Form::Lut2 | Form::Lut1 => Kind::Lut(Lut::new(form, 1, 1, (k, n), trits)?),
             Form::Packed2 => Kind::Packed2(Packed2::new(k, n, trits)?),
+            Form::Pairs => Kind::Pairs(Pairs::new(k, n, trits)?),
             Form::Winograd => {
                 return Err(KernelError::Geometry {
                     op: "Winograd",
@@ -66,7 +68,7 @@ impl Packed {
     /// Packs the `[kh, kw, cin, cout]` kernel of a convolution.
     ///
     /// # Errors
-    /// As [`Packed::gemm`]; [`Form::Packed2`] or [`Form::Rows`] for a geometry that is not one position of a whole image, and
+    /// As [`Packed::gemm`]; a form for single rows ([`Form::is_of_rows`]) for a geometry that is not 1x1 kernels over whole images, and
     /// [`Form::Winograd`] for one that is not 3x3 with a stride of 1.
     pub fn conv2d(form: Form, g: &Conv2d, trits: &[i8]) -> Result<Self, KernelError> {
         let kind = match form {
@@ -77,11 +79,12 @@ impl Packed {
                 Kind::Lut(Lut::new(form, height, width, sizes, trits)?)
             }
             Form::Winograd => Kind::Winograd(Winograd::new(g, trits)?),
-            Form::Packed2 if g.is_pointwise() => Kind::Packed2(Packed2::new(g.in_c, g.out_c, trits)?),
-            Form::Rows if g.is_pointwise() => Kind::Rows(Rows::new(g.in_c, g.out_c, trits)?),
-            Form::Packed2 | Form::Rows => {
+            Form::Packed2 | Form::Pairs | Form::Rows if g.is_pointwise() => {
+                return Self::gemm(form, g.in_c, g.out_c, trits);
+            }
+            Form::Packed2 | Form::Pairs | Form::Rows => {
                 return Err(KernelError::Geometry {
-                    op: if form == Form::Rows { "Rows" } else { "Packed2" },
+                    op: "Packed::conv2d",
                     reason: "the form is for matrices and 1x1 kernels (kernel)",
                     sizes: g.kernel_shape(),
                 });
@@ -102,7 +105,7 @@ impl Packed {
         let least = if Form::counts_bits() { 8 } else { 4_usize.div_ceil(bits as usize) };
         let bits = if g.in_c >= least { bits } else { 8 };
         let form = match Form::choose(bits, positions, g.out_c, g.patch()) {
-            Form::Packed2 | Form::Rows if !g.is_pointwise() => Form::Panel8,
+            form if form.is_of_rows() && !g.is_pointwise() => Form::Panel8,
             Form::Winograd if !Winograd::takes(g) => Form::Panel8,
             Form::Panel8 if Form::transforms(g.patch()) && Winograd::suits(g) => Form::Winograd,
             form => form,
@@ -120,6 +123,7 @@ impl Packed {
             Kind::Signs(w) => w.repack(trits),
             Kind::Lut(w) => w.repack(trits),
             Kind::Packed2(w) => w.repack(trits),
+            Kind::Pairs(w) => w.repack(trits),
             Kind::Winograd(w) => w.repack(trits),
             Kind::Rows(w) => w.repack(trits),
         }
@@ -137,6 +141,7 @@ impl Packed {
             Kind::Signs(w) => w.k(),
             Kind::Lut(w) => w.taps().k(),
             Kind::Packed2(w) => w.k(),
+            Kind::Pairs(w) => w.k(),
             Kind::Winograd(w) => w.k(),
             Kind::Rows(w) => w.k(),
         }
@@ -149,6 +154,7 @@ impl Packed {
             Kind::Signs(w) => w.n(),
             Kind::Lut(w) => w.taps().n,
             Kind::Packed2(w) => w.n(),
+            Kind::Pairs(w) => w.n(),
             Kind::Winograd(w) => w.n(),
             Kind::Rows(w) => w.n(),
         }
@@ -161,6 +167,7 @@ impl Packed {
             Kind::Signs(w) => w.bytes(),
             Kind::Lut(w) => w.bytes(),
             Kind::Packed2(w) => w.bytes(),
+            Kind::Pairs(w) => w.bytes(),
             Kind::Winograd(w) => w.bytes(),
             Kind::Rows(w) => w.bytes(),
         }

@@ -6,6 +6,7 @@ pub(crate) mod floats;
 pub(crate) mod floats512;
 pub(crate) mod lut;
 pub(crate) mod packed2;
+pub(crate) mod pairs;
 pub(crate) mod panels;
 pub(crate) mod planes;
 pub(crate) mod rows;

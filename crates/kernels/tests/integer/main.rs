@@ -184,7 +184,7 @@ macro_rules! form_suite {
                     // Two bits are for one position: the same image under a 1x1 kernel.
                     let kernel = [1, 1, g.in_c, g.out_c];
                     let one = Conv2d::new([g.batch, g.in_h, g.in_w, g.in_c], kernel, [1, 1], Padding::Same);
-                    let g = if one_position(FORM) { one.expect("geometry") } else { g };
+                    let g = if FORM.is_of_rows() { one.expect("geometry") } else { g };
                     let (x, w) = (narrow_codes(FORM, seed, g.input_len()), trits(seed ^ 1, g.kernel_len()));
                     let packed = Packed::conv2d(FORM, &g, &w).expect("trits");
                     convolution(&g, &x, pad & largest_code(FORM), &w, Weights::Trits(packed))?;
@@ -238,7 +238,7 @@ macro_rules! form_suite {
             #[test]
             fn convolutions_never_overflow() {
                 for (channels, kernel) in [(128, 3), (67, 5), (300, 3)] {
-                    let kernel = if one_position(FORM) { 1 } else { kernel };
+                    let kernel = if FORM.is_of_rows() { 1 } else { kernel };
                     let g = Conv2d::new([1, 5, 5, channels], [kernel, kernel, channels, 3], [1, 1], Padding::Same)
                         .expect("geometry");
                     let x = vec![largest_code(FORM); g.input_len()];
@@ -266,7 +266,7 @@ macro_rules! form_suite {
 
             #[test]
             fn the_same_bits_on_any_number_of_threads() {
-                let (m, k, n) = (if one_position(FORM) { 3 } else { 2000 }, 900, 300);
+                let (m, k, n) = (if FORM.is_of_rows() { 3 } else { 2000 }, 900, 300);
                 let (a, w) = (narrow_codes(FORM, 3, m * k), trits(4, k * n));
                 let packed = Packed::gemm(FORM, k, n, &w).expect("trits");
                 let run = |threads| {
@@ -288,12 +288,8 @@ form_suite!(signs, Form::Signs);
 form_suite!(lut2, Form::Lut2);
 form_suite!(lut1, Form::Lut1);
 form_suite!(packed2, Form::Packed2);
+form_suite!(pairs, Form::Pairs);
 form_suite!(rows, Form::Rows);
-
-/// Whether a form is for matrices and 1x1 kernels alone.
-fn one_position(form: Form) -> bool {
-    matches!(form, Form::Packed2 | Form::Rows)
-}
 
 /// The largest code a form takes.
 fn largest_code(form: Form) -> u8 {
@@ -342,7 +338,7 @@ fn the_chosen_form_is_the_rule_s() {
     assert_eq!(form(3, &conv(4, 16, 3, 32)), or(counts, Form::Panel8));
     assert_eq!(form(3, &conv(8, 7, 3, 32)), if counts { Form::Panel8 } else { Form::Lut2 });
     assert_eq!(form(1, &conv(8, 3, 3, 32)), Form::Panel8);
-    assert_eq!(form(255, &conv(1, 4096, 1, 64)), Form::Packed2);
+    assert_eq!(form(255, &conv(1, 4096, 1, 64)), if counts { Form::Packed2 } else { Form::Pairs });
     assert_eq!(form(255, &conv(8, 32, 3, 32)), if counts { Form::Winograd } else { Form::Panel8 });
     assert_eq!(form(255, &conv(6, 32, 3, 32)), Form::Panel8);
 }
@@ -353,7 +349,7 @@ fn mismatched_weights_are_errors() {
     for form in [Form::Panel8, Form::Signs, Form::Lut2, Form::Lut1] {
         mismatches(form, &g);
     }
-    for form in [Form::Packed2, Form::Rows] {
+    for form in [Form::Packed2, Form::Pairs, Form::Rows] {
         assert!(Packed::conv2d(form, &g, &[0; 90]).is_err());
         let flat = Packed::gemm(form, 18, 5, &[0; 90]).expect("trits");
         let result =
