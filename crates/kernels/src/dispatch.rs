@@ -12,7 +12,7 @@ pub enum Path {
     Scalar,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// x86-64 with AVX-512 (F, BW, VL, DQ, VNNI, VPOPCNTDQ), besides AVX2 and FMA. What has no wider loop runs the AVX2 one.
+    /// x86-64 with AVX-512 (F, BW, VL, DQ, VNNI, VPOPCNTDQ, VBMI) and GFNI, besides AVX2 and FMA. What has no wider loop runs the AVX2 one.
     Avx512,
 }
 
@@ -229,6 +229,8 @@ fn detect_avx512() -> bool {
         && has!("avx512dq")
         && has!("avx512vnni")
         && has!("avx512vpopcntdq")
+        && has!("avx512vbmi")
+        && has!("gfni")
 }
 
 #[cfg(not(all(feature = "std", target_arch = "x86_64")))]

@@ -1,5 +1,6 @@
-//! GEMM and convolution by counting bits: codes into planes of bits, block by block, and every output of a block from
-//! there.
+//! GEMM and convolution by counting bits: all codes into planes of bits, and every output from there.
+
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::signs::{BYTE, Signs};
 use crate::dispatch::{Kernel, Path};
@@ -8,10 +9,15 @@ use crate::integer::epilogue::Epilogue;
 use crate::integer::patches::Patches;
 use crate::scratch::Scratch;
 use crate::strip::{Strip, strips};
-use crate::{Conv2d, KernelError, parallel};
+use crate::{Conv2d, Conv2dSizes, KernelError, parallel};
 
 /// Work of one parallel block, in multiply-accumulates.
 const BLOCK_MACS: usize = 1 << 22;
+/// Rows of a block are a multiple, so that its tiles are whole.
+const ROWS: usize = 16;
+/// Codes from which on several threads pack them, and how many parts they then make.
+const MANY: usize = 1 << 17;
+const PARTS: usize = 16;
 
 /// As [`super::gemm`].
 pub(super) fn gemm<E: Epilogue>(
@@ -31,28 +37,28 @@ pub(super) fn gemm<E: Epilogue>(
     if (height, width) != (1, 1) {
         return Err(KernelError::Pack { op, expected: [k, n], actual: [k, n] });
     }
-    let planes = planes(op, a, 0)?;
-    rows(kernel, a, planes, w, epilogue, c);
-    Ok(())
+    rows(op, kernel, a, w, epilogue, c)
 }
 
-/// Rows of codes of as many bits as there are `planes`. Lengths have been checked.
-fn rows<E: Epilogue>(kernel: Kernel, a: &[u8], planes: usize, w: &Signs, epilogue: &E, c: &mut [E::Out]) {
+/// Rows of codes. Lengths have been checked.
+fn rows<E: Epilogue>(
+    op: &'static str,
+    kernel: Kernel,
+    a: &[u8],
+    w: &Signs,
+    epilogue: &E,
+    c: &mut [E::Out],
+) -> Result<(), KernelError> {
     let (k, n) = (w.k(), w.n());
-    let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).max(16);
+    let bits = Bits::of_rows(op, kernel, a, k)?;
+    let line = k.div_ceil(BYTE);
+    let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).next_multiple_of(ROWS);
     let few = a.len() * n < parallel::FEW_MACS;
     parallel::for_each_chunk_unless(few, c, block * n, |i, c| {
-        let codes = &a[i * block * k..][..c.len() / n * k];
-        let bits = Bits::new(kernel, codes, k, planes);
-        let patches = Patches {
-            data: bits.plane(0),
-            columns: usize::MAX,
-            row_step: 0,
-            column_step: k.div_ceil(BYTE),
-            segment_step: 0,
-        };
-        multiply(kernel, w, &bits, &patches, epilogue, c);
+        let place = Place { columns: usize::MAX, row_step: 0, column_step: line, segment_step: 0 };
+        multiply(kernel, w, &bits, i * block * line, place, epilogue, c);
     });
+    Ok(())
 }
 
 /// As [`super::conv2d`].
@@ -78,96 +84,182 @@ pub(super) fn conv2d<E: Epilogue>(
     epilogue.check(g.out_c)?;
     length(op, "x", g.input_len(), x.len())?;
     length(op, "y", g.output_len(), y.len())?;
-    let planes = planes(op, x, pad)?;
     if g.is_pointwise() {
-        rows(kernel, x, planes, w, epilogue, y);
-        return Ok(());
+        check(op, (&[], pad), pad)?;
+        return rows(op, kernel, x, w, epilogue, y);
     }
+    let bits = Bits::of_images(op, kernel, g, (x, pad))?;
+    let (pixel, line) = (g.in_c.div_ceil(BYTE), Bits::line(g));
     strips(g, (BLOCK_MACS, parallel::FEW_MACS), y, |image, strip, y| {
-        let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
-        let mut padded = Scratch::<u8>::take(strip.len(g));
-        strip.copy(g, x, pad, &mut padded, |from, to| to.copy_from_slice(from));
-        let bits = Bits::new(kernel, &padded, g.in_c, planes);
-        let line = Strip::width(g) * g.in_c.div_ceil(BYTE);
-        let patches = Patches {
-            data: bits.plane(0),
+        let first = (image * Bits::height(g) + strip.first * g.stride_h) * line;
+        let place = Place {
             columns: g.out_w,
             row_step: line * g.stride_h,
-            column_step: g.in_c.div_ceil(BYTE) * g.stride_w,
+            column_step: pixel * g.stride_w,
             segment_step: line,
         };
-        multiply(kernel, w, &bits, &patches, epilogue, y);
+        multiply(kernel, w, &bits, first, place, epilogue, y);
     });
     Ok(())
 }
 
-/// How many bits the codes need; an error if more than two.
-fn planes(op: &'static str, x: &[u8], pad: u8) -> Result<usize, KernelError> {
-    let union = super::look_up::union(x) | pad;
-    match union {
-        0 | 1 => Ok(1),
-        2 | 3 => Ok(2),
-        _ => {
-            let value = x.iter().copied().chain([pad]).find(|&code| code > 3).unwrap_or(union);
-            Err(KernelError::Code { op, largest: 3, value })
-        }
+/// An error if some code, or `pad`, has more than two bits; `union` has all bits of both.
+fn check(op: &'static str, (x, pad): (&[u8], u8), union: u8) -> Result<(), KernelError> {
+    if union <= 3 {
+        return Ok(());
     }
+    let value = x.iter().copied().chain([pad]).find(|&code| code > 3).unwrap_or(union);
+    Err(KernelError::Code { op, largest: 3, value })
 }
 
 /// Planes of bits: bit `j` of byte `i` of a pixel is a bit of its code `8 i + j`.
 struct Bits {
     data: Scratch<u8>,
-    /// Bytes of a plane that may be read.
+    /// Bytes of a plane, of which two follow one another.
     plane: usize,
+    /// How many of them have bits: one or two.
     planes: usize,
 }
 
 impl Bits {
-    /// The lowest `planes` bits of pixels of `channels` codes.
-    fn new(kernel: Kernel, codes: &[u8], channels: usize, planes: usize) -> Self {
-        let bytes = codes.len() / channels * channels.div_ceil(BYTE);
-        // A patch is read in steps of four bytes, and bits are written eight bytes at a time.
-        let plane = (bytes + BYTE).next_multiple_of(64);
-        let mut bits = Self { data: Scratch::take(planes * plane), plane, planes };
-        match kernel.path() {
-            #[cfg(all(feature = "std", target_arch = "x86_64"))]
-            // SAFETY: a kernel on this path exists only on a CPU that can run it.
-            Path::Avx512 => unsafe {
-                crate::x86_64::avx512::signs::pack(codes, channels, plane, &mut bits.data)
+    /// The bits of rows of `k` codes, each of whole bytes.
+    fn of_rows(op: &'static str, kernel: Kernel, a: &[u8], k: usize) -> Result<Self, KernelError> {
+        // Rows of whole bytes follow one another like one long row.
+        let line = k.div_ceil(BYTE);
+        Self::new(op, (a, 0), (a.len() / k, line), |first, [low, high]| {
+            let a = &a[first * k..][..low.len() / line * k];
+            let run = if k.is_multiple_of(BYTE) { a.len() } else { k };
+            pack(kernel, a, run, [low, high], (0, line))
+        })
+    }
+
+    /// The bits of images, padded on all sides.
+    fn of_images(
+        op: &'static str,
+        kernel: Kernel,
+        g: &Conv2dSizes,
+        (x, pad): (&[u8], u8),
+    ) -> Result<Self, KernelError> {
+        let (height, line, pixel) = (Self::height(g), Self::line(g), g.in_c.div_ceil(BYTE));
+        let (left, inside) = (g.pad_left * pixel, g.in_w * pixel);
+        // Of a pixel beyond the image, what the last byte has too much is nobody's.
+        let beyond = [0, 1].map(|plane| if pad >> plane & 1 == 1 { u8::MAX } else { 0 });
+        let image = g.in_w * g.in_c;
+        let run = if g.in_c.is_multiple_of(BYTE) { image } else { g.in_c };
+        Self::new(op, (x, pad), (g.batch * height, line), |first, planes| {
+            let mut union = pad;
+            let [low, high] = planes;
+            for (i, (low, high)) in low.chunks_exact_mut(line).zip(high.chunks_exact_mut(line)).enumerate() {
+                let (image_at, y) = ((first + i) / height, ((first + i) % height).wrapping_sub(g.pad_top));
+                if y < g.in_h {
+                    for (plane, beyond) in [&mut *low, &mut *high].into_iter().zip(beyond) {
+                        plane[..left].fill(beyond);
+                        plane[left + inside..].fill(beyond);
+                    }
+                    let x = &x[(image_at * g.in_h + y) * image..][..image];
+                    union |= pack(kernel, x, run, [low, high], (left, pixel));
+                } else {
+                    low.fill(beyond[0]);
+                    high.fill(beyond[1]);
+                }
+            }
+            union
+        })
+    }
+
+    /// Lines of an image with its border, as many as patches need.
+    fn height(g: &Conv2dSizes) -> usize {
+        (g.out_h - 1) * g.stride_h + g.kernel_h
+    }
+
+    /// Bytes of such a line in a plane.
+    fn line(g: &Conv2dSizes) -> usize {
+        Strip::width(g) * g.in_c.div_ceil(BYTE)
+    }
+
+    /// Planes of `lines` lines of `line` bytes each, written by `pack`, which is given the number of a line, it and those after
+    /// it in both planes, and answers what bits the codes have.
+    ///
+    /// # Errors
+    /// Codes `x`, or the `pad` among them, of more than two bits.
+    fn new(
+        op: &'static str,
+        (x, pad): (&[u8], u8),
+        (lines, line): (usize, usize),
+        pack: impl Fn(usize, [&mut [u8]; 2]) -> u8 + Sync + Send,
+    ) -> Result<Self, KernelError> {
+        // A patch is read in steps of four bytes.
+        let plane = (lines * line + BYTE).next_multiple_of(64);
+        let mut data = Scratch::<u8>::take(2 * plane);
+        let union = AtomicU8::new(pad);
+        let (low, high) = data.split_at_mut(plane);
+        let part = if x.len() < MANY { lines } else { lines.div_ceil(PARTS) };
+        let chunk = part * line;
+        parallel::for_each_chunk2(
+            (&mut low[..lines * line], chunk),
+            (&mut high[..lines * line], chunk),
+            |i, low, high| {
+                union.fetch_or(pack(i * part, [low, high]), Ordering::Relaxed);
             },
-            _ => {
-                for (bit, plane) in bits.data.chunks_exact_mut(plane).enumerate() {
-                    let bytes = codes.chunks_exact(channels).flat_map(|pixel| pixel.chunks(BYTE));
-                    for (byte, codes) in plane.iter_mut().zip(bytes) {
+        );
+        let union = union.into_inner();
+        check(op, (x, pad), union)?;
+        Ok(Self { data, plane, planes: if union > 1 { 2 } else { 1 } })
+    }
+}
+
+/// Packs runs of `run` codes: of run `i`, the lowest bits of eight codes at a time become the bytes from `first + i * step` of
+/// one plane, and the next bits those of the other. Answers which bits the codes have.
+fn pack(
+    kernel: Kernel,
+    codes: &[u8],
+    run: usize,
+    planes: [&mut [u8]; 2],
+    (first, step): (usize, usize),
+) -> u8 {
+    match kernel.path() {
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        // SAFETY: a kernel on this path exists only on a CPU that can run it.
+        Path::Avx512 => unsafe { crate::x86_64::avx512::signs::pack(codes, run, planes, (first, step)) },
+        _ => {
+            for (bit, plane) in planes.into_iter().enumerate() {
+                for (i, codes) in codes.chunks_exact(run).enumerate() {
+                    for (byte, codes) in plane[first + i * step..].iter_mut().zip(codes.chunks(BYTE)) {
                         *byte = codes.iter().enumerate().fold(0, |b, (j, c)| b | (c >> bit & 1) << j);
                     }
                 }
             }
+            codes.iter().fold(0, |union, code| union | code)
         }
-        bits
-    }
-
-    fn plane(&self, plane: usize) -> &[u8] {
-        &self.data[plane * self.plane..][..self.plane]
     }
 }
 
-/// All outputs of the patches, through the epilogue.
+/// Where patches are in a plane, see [`Patches`].
+struct Place {
+    columns: usize,
+    row_step: usize,
+    column_step: usize,
+    segment_step: usize,
+}
+
+/// Outputs of the patches from byte `first` of the planes on, through the epilogue.
 fn multiply<E: Epilogue>(
     kernel: Kernel,
     w: &Signs,
     bits: &Bits,
-    patches: &Patches<'_, u8>,
+    first: usize,
+    place: Place,
     epilogue: &E,
     out: &mut [E::Out],
 ) {
-    let planes = [bits.plane(0), bits.plane(bits.planes - 1)];
-    let planes = &planes[..bits.planes];
+    let Place { columns, row_step, column_step, segment_step } = place;
+    let patches = Patches { data: &bits.data[first..], columns, row_step, column_step, segment_step };
+    let planes = (bits.planes, bits.plane);
     match kernel.path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: a kernel on this path exists only on a CPU that can run it.
-        Path::Avx512 => unsafe { crate::x86_64::avx512::signs::multiply(w, planes, patches, epilogue, out) },
+        Path::Avx512 => unsafe { crate::x86_64::avx512::signs::multiply(w, planes, &patches, epilogue, out) },
         // Counting is worth it where a vector can: other paths choose other forms, and this one only if it is forced.
-        _ => w.multiply_scalar(planes, patches, epilogue, out),
+        _ => w.multiply_scalar(planes, &patches, epilogue, out),
     }
 }

@@ -126,11 +126,11 @@ impl Signs {
         (&self.steps[panel * steps..][..steps], crate::lanes::lanes(&self.negated, panel * PANEL))
     }
 
-    /// Outputs of as many patches as `out` has rows; `planes` has each plane's bytes, from the lowest bit on, where `patches`
-    /// says where they are in a plane.
+    /// Outputs of as many patches as `out` has rows; `patches` says where they are in the plane of the lowest bit, and the next of
+    /// `planes` is `plane` bytes further.
     pub(super) fn multiply_scalar<E: Epilogue>(
         &self,
-        planes: &[&[u8]],
+        (planes, plane): (usize, usize),
         patches: &Patches<'_, u8>,
         epilogue: &E,
         out: &mut [E::Out],
@@ -141,8 +141,9 @@ impl Signs {
                 let mut acc = [0_i32; PANEL];
                 for (i, masks) in self.panel(panel).0.iter().enumerate() {
                     let at = patches.offset(p) + i / run * patches.segment_step + i % run * STEP;
-                    for (bit, plane) in planes.iter().enumerate() {
-                        let codes = u32::from_le_bytes(*crate::lanes::lanes::<_, STEP>(plane, at));
+                    for bit in 0..planes {
+                        let at = at + bit * plane;
+                        let codes = u32::from_le_bytes(*crate::lanes::lanes::<_, STEP>(patches.data, at));
                         for (l, acc) in acc.iter_mut().enumerate() {
                             let count = |mask: u32| (codes & mask).count_ones() as i32;
                             *acc += (count(masks.plus[l]) - count(masks.minus[l])) << bit;
