@@ -12,9 +12,9 @@ use crate::strip::{Strip, strips};
 use crate::{Conv2d, Conv2dSizes, KernelError, parallel};
 
 /// Work of one parallel block, in multiply-accumulates.
-const BLOCK_MACS: usize = 1 << 22;
+const BLOCK_MACS: usize = 1 << 23;
 /// Rows of a block are a multiple, so that its tiles are whole.
-const ROWS: usize = 16;
+const ROWS: usize = 64;
 /// Codes from which on several threads pack them, and how many parts they then make.
 const MANY: usize = 1 << 17;
 const PARTS: usize = 16;

@@ -399,7 +399,9 @@ fn mismatches(form: Form, g: &Conv2d) {
 /// Look-ups check codes while they pack them, whichever vector reads them, or beforehand where there are many.
 #[test]
 fn a_code_too_large_is_found_wherever_it_is() {
-    for (form, bad) in [(Form::Lut1, 2), (Form::Lut2, 4), (Form::Lut2, 128)] {
+    for (form, bad) in
+        [(Form::Lut1, 2), (Form::Lut2, 4), (Form::Lut2, 128), (Form::Signs, 4), (Form::Signs, 64)]
+    {
         for (m, k, step) in [(21, 300, 157), (2500, 500, 624_871)] {
             let w = Packed::gemm(form, k, 1, &trits(5, k)).expect("trits");
             for at in (0..m * k).step_by(step).chain([m * k - 1]) {

@@ -234,12 +234,7 @@ const HALF: usize = VECTORS * WIDTH / BYTE;
 /// # Panics
 /// If the planes do not hold the runs.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,gfni")]
-pub(crate) fn pack(
-    codes: &[u8],
-    run: usize,
-    planes: [&mut [u8]; 2],
-    (first, step): (usize, usize),
-) -> u8 {
+pub(crate) fn pack(codes: &[u8], run: usize, planes: [&mut [u8]; 2], (first, step): (usize, usize)) -> u8 {
     let Some(last) = (codes.len() / run).checked_sub(1) else { return 0 };
     let end = first + last * step + run.div_ceil(BYTE);
     assert!(planes.iter().all(|plane| end <= plane.len()), "planes hold the runs");
@@ -303,7 +298,8 @@ fn bits(codes: [__m512i; VECTORS]) -> __m512i {
     let [a, b, c, d] = all;
     let all = _mm512_or_si512(_mm512_ternarylogic_epi32::<ANY>(a, b, c), d);
     // The first code's bit the lowest, and bytes in the order of the codes.
-    let reversed = _mm512_gf2p8affine_epi64_epi8::<0>(all, _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64));
+    let reversed =
+        _mm512_gf2p8affine_epi64_epi8::<0>(all, _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64));
     // SAFETY: an aligned vector.
     let order = unsafe { _mm512_load_si512((&raw const ORDER.0).cast()) };
     _mm512_permutexvar_epi8(order, reversed)
