@@ -5,7 +5,7 @@
 
 use super::{check, few_channels};
 use crate::float::{self, Left, Packed, Rows, Runs, Target};
-use crate::gemm::MatRef;
+use crate::gemm::{MatRef, gemm};
 use crate::geometry::{Conv2d, Conv2dSizes};
 use crate::scratch::Scratch;
 use crate::{KernelError, Real, parallel, winograd};
@@ -25,6 +25,10 @@ pub fn input_grad<T: Real>(g: &Conv2d, dy: &[T], w: &[T], dx: &mut [T]) -> Resul
         return Ok(());
     }
     let (ci, co) = (g.in_c, g.out_c);
+    if g.is_pointwise() {
+        let (dy, w) = (MatRef::rows(dy, co), MatRef::transposed(w, co));
+        return gemm((dx.len() / ci, ci, co), dy, w, T::ZERO, dx);
+    }
     let mut packed = Scratch::<T>::take(Packed::<T>::len(g.kernel_h * g.kernel_w * co, ci));
     pack_phases(g, w, &mut packed);
     parallel::for_each_chunk(dx, g.in_h * g.in_w * ci, |image, dx| {

@@ -3,9 +3,9 @@
 //! `forward(x, w)`, `input_grad(dy, w)` and `weight_grad(x, dy)` are the three faces of one trilinear form
 //! `sum dy * conv(x, w)`: each is the derivative of that form by the argument it lacks. That closes differentiation.
 //!
-//! 3x3 kernels of stride 1 with at least 16 channels on both sides take Winograd's algorithm (`winograd`). For the rest
-//! nothing is unfolded: a padded copy of some rows makes every patch a few runs of memory that the product reads in
-//! place. An output depends on its own image alone, to the bit.
+//! 3x3 kernels of stride 1 with at least 16 channels on both sides take Winograd's algorithm (`winograd`), and 1x1 kernels
+//! of stride 1 are one product for all images. For the rest nothing is unfolded: a padded copy of some rows makes every
+//! patch a few runs of memory that the product reads in place. An output depends on its own image alone, to the bit.
 
 mod few_channels;
 mod input_grad;
@@ -16,7 +16,7 @@ pub use weight_grad::weight_grad;
 
 use crate::error::length;
 use crate::float::{self, Left, Packed, Rows, Runs, Target};
-use crate::gemm::MatRef;
+use crate::gemm::{MatRef, gemm};
 use crate::geometry::{Conv2d, Conv2dSizes};
 use crate::scratch::Scratch;
 use crate::strip::{Strip, strips};
@@ -36,6 +36,9 @@ pub fn forward<T: Real>(g: &Conv2d, x: &[T], w: &[T], y: &mut [T]) -> Result<(),
         return Ok(());
     }
     let (k, n) = (g.patch(), g.out_c);
+    if g.is_pointwise() {
+        return gemm((y.len() / n, n, k), MatRef::rows(x, k), MatRef::rows(w, n), T::ZERO, y);
+    }
     let mut packed = Scratch::<T>::take(Packed::<T>::len(k, n));
     float::pack(MatRef::rows(w, n), (k, n), (0, k), &mut packed);
     with_panels(g, x, &Packed::new(&packed, k, n), y);
