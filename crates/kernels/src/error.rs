@@ -98,8 +98,10 @@ pub(crate) fn check_trits(
     trits: &[i8],
 ) -> Result<(), KernelError> {
     length(op, "trits", expected, trits.len())?;
-    match trits.iter().position(|t| !(-1..=1).contains(t)) {
-        Some(index) => Err(KernelError::Weight { format, index, value: trits[index].into() }),
-        None => Ok(()),
+    // One more than a trit is at most 2 as a byte, one more than anything else is not. A largest byte is found in vectors.
+    if trits.iter().fold(0, |largest, &trit| (trit as u8).wrapping_add(1).max(largest)) <= 2 {
+        return Ok(());
     }
+    let index = trits.iter().position(|trit| !(-1..=1).contains(trit)).unwrap_or_default();
+    Err(KernelError::Weight { format, index, value: trits[index].into() })
 }

@@ -5,7 +5,7 @@ use crate::dispatch::every_path;
 use crate::lanes::{lanes, lanes_mut};
 
 /// Side of a block.
-const SIDE: usize = 8;
+pub(crate) const SIDE: usize = 8;
 
 every_path! {
     /// Copies `rows` x `columns` elements of `from`, rows `steps.0` apart, to `to`, where columns are `steps.1` apart.
@@ -33,7 +33,7 @@ every_path! {
 
 /// Swaps rows and columns by exchanging halves, quarters and neighbours, which become shuffles of vectors.
 #[inline(always)]
-fn eight<T: Real>(rows: [&[T; SIDE]; SIDE]) -> [[T; SIDE]; SIDE] {
+pub(crate) fn eight<T: Real>(rows: [&[T; SIDE]; SIDE]) -> [[T; SIDE]; SIDE] {
     let mut x = rows.map(|row| *row);
     for half in [4, 2, 1] {
         let from = x;
