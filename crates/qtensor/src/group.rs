@@ -22,6 +22,17 @@ pub(crate) enum Axes {
     Listed(Vec<(usize, usize)>),
 }
 
+impl Axes {
+    /// Whether indices along `axis`, of `rank`, have scales of their own.
+    pub(crate) fn has(&self, axis: usize, rank: usize) -> bool {
+        match self {
+            Self::Last => axis + 1 == rank,
+            Self::LastTwo => axis + 2 >= rank,
+            Self::Listed(list) => list.iter().any(|(listed, _)| *listed == axis),
+        }
+    }
+}
+
 /// Working memory of [`crate::Quantizer::quantize`]. Keep one per tensor (or per thread): after the first call with a shape,
 /// nothing is allocated.
 #[derive(Clone, Debug)]

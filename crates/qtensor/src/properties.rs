@@ -6,7 +6,7 @@ use crate::elementwise::{Elementwise, Grid};
 use crate::error::QuantizeError;
 use crate::group::{Axes, Scratch};
 use crate::math::exp2i;
-use crate::quantizer::{Alpha, Phase, Quantizer};
+use crate::quantizer::{Alpha, Codes, Phase, Quantizer};
 use crate::stand_in::StandIn;
 
 impl Quantizer {
@@ -192,27 +192,39 @@ impl Quantizer {
     /// Which of the scales that [`Self::quantize`] reports, where it reports several, is that of element `index` of a tensor
     /// of `shape`.
     pub fn scale_slot(&self, shape: &[usize], index: usize) -> usize {
-        let axes = match self {
-            Quantizer::Ternary(q) if q.depthwise => Axes::LastTwo,
-            Quantizer::Binary(q) => q.axes.axes(),
-            Quantizer::Bits(q) => q.axes.axes(),
-            Quantizer::Linear(q) => q.axes.axes(),
-            _ => Axes::Last,
-        };
-        let scaled = |axis: usize| match &axes {
-            Axes::Last => axis + 1 == shape.len(),
-            Axes::LastTwo => axis + 2 >= shape.len(),
-            Axes::Listed(list) => list.iter().any(|(listed, _)| *listed == axis),
-        };
+        let axes = self.scale_axes();
         let (mut rest, mut slot, mut stride) = (index, 0, 1);
         for (axis, &size) in shape.iter().enumerate().rev() {
-            if scaled(axis) {
+            if axes.has(axis, shape.len()) {
                 slot += rest % size.max(1) * stride;
                 stride *= size;
             }
             rest /= size.max(1);
         }
         slot
+    }
+
+    /// True if in this phase every element of a kernel of `shape` is a code from -128 to 127 times one scale of its output
+    /// channel, its index on the last `channel_axes` axes: what integer kernels compute with. Powers of two, mixtures
+    /// with the unquantized kernel and scales of other axes are not.
+    pub fn codes_by_channel(&self, shape: &[usize], channel_axes: usize, phase: Phase) -> bool {
+        let axes = self.scale_axes();
+        let mut others = (0..shape.len().saturating_sub(channel_axes)).filter(|&axis| shape[axis] > 1);
+        let exact = match self.elementwise() {
+            Some(elementwise) => elementwise.on_grid(),
+            None => self.auto_noise() == 1.0 && !others.any(|axis| axes.has(axis, shape.len())),
+        };
+        exact && self.check_codes(&Codes::I8(&mut []), phase).is_ok()
+    }
+
+    fn scale_axes(&self) -> Axes {
+        match self {
+            Quantizer::Ternary(q) if q.depthwise => Axes::LastTwo,
+            Quantizer::Binary(q) => q.axes.axes(),
+            Quantizer::Bits(q) => q.axes.axes(),
+            Quantizer::Linear(q) => q.axes.axes(),
+            _ => Axes::Last,
+        }
     }
 
     /// What QKeras' `max()` reports: the nominal end of the range, never below 1 for most, not the largest code

@@ -347,7 +347,7 @@ impl Quantizer {
         Ok(())
     }
 
-    fn check_codes(&self, codes: &Codes<'_>, phase: Phase) -> Result<(), QuantizeError> {
+    pub(crate) fn check_codes(&self, codes: &Codes<'_>, phase: Phase) -> Result<(), QuantizeError> {
         let (wanted, limit) = match codes {
             Codes::Skip => return Ok(()),
             Codes::I8(_) => ("i8", 128),

@@ -65,7 +65,7 @@ impl<T: Element> Executor<T> {
                 Step::Group(_) => None,
             });
             for id in nodes.chain(&plan.frozen) {
-                integer[id.index()] = IntegerConv::find(&graph, &plan.root, *id, &mut inputs);
+                integer[id.index()] = IntegerConv::find(&graph, &plan.root, *id, phase, &mut inputs);
             }
         }
         let mut coded = vec![Vec::new(); plan.groups.len()];

@@ -1,14 +1,16 @@
 //! Quantized convolutions of the forward pass on the integer kernels: codes in, exact accumulators, one scale per channel.
 //!
 //! A convolution qualifies when its input lies on a grid of at most 8 bits (a quantized ReLU, possibly pooled or reshaped,
-//! or a network input declared to be codes) and its kernel comes from a quantizer with codes of at most 8 bits. Its value
-//! is then `f32(accumulator) * (kernel scale * step)`, in training, in inference and, up to the integer epilogue, deployed.
+//! or a network input declared to be codes) and its kernel's quantizer gives codes of at most 8 bits with one scale per
+//! channel. Its value is then `f32(accumulator) * (kernel scale * step)`, in training, in inference and, up to the integer
+//! epilogue, deployed.
 
 use kernels::dispatch::{Kernel, vectorized};
 use kernels::epilogue::{Accumulators, Epilogue, Scale};
 use kernels::int8;
 use kernels::ternary;
 use kernels::{Conv2d, KernelError};
+use qtensor::Phase;
 
 use super::math::pieces;
 use super::{Graph, NodeId, Nonlinearity, Op};
@@ -99,6 +101,7 @@ impl IntegerConv {
         graph: &Graph,
         root: &[NodeId],
         id: NodeId,
+        phase: Phase,
         inputs: &mut Vec<InputCodes>,
     ) -> Option<Self> {
         let node = &graph.nodes[id.index()];
@@ -108,7 +111,7 @@ impl IntegerConv {
         let shape = graph.shape(kernel);
         let grid = grid(graph, node.inputs[0])?;
         let shifted = grid.zero_point != 0;
-        if q.bits() > 8 {
+        if !q.codes_by_channel(shape, if g.depthwise { 2 } else { 1 }, phase) {
             return None;
         }
         let of = root[node.inputs[0].index()];
