@@ -49,8 +49,6 @@ pub struct Packed {
     segments: usize,
     segment: usize,
     scale: Vec<f32>,
-    /// Whether trits come as `[n, k]`.
-    transposed: bool,
     kind: Kind,
 }
 
@@ -69,24 +67,11 @@ impl Packed {
     /// A zero size, a `k` beyond 2^24, `trits` not `k n` long or `scale` not `n`, a value that is no trit, or
     /// [`Form::Winograd`].
     pub fn gemm(form: Form, k: usize, n: usize, trits: &[i8], scale: &[f32]) -> Result<Self, KernelError> {
-        check_matrix(form, k, n)?;
-        Self::new(form, (1, k, n), (0, false), trits, scale)
-    }
-
-    /// As [`Packed::gemm`], of the `[n, k]` transpose of the matrix: a dense layer's own trits pack like this for the
-    /// gradient by its input.
-    ///
-    /// # Errors
-    /// As [`Packed::gemm`].
-    pub fn gemm_transposed(
-        form: Form,
-        k: usize,
-        n: usize,
-        trits: &[i8],
-        scale: &[f32],
-    ) -> Result<Self, KernelError> {
-        check_matrix(form, k, n)?;
-        Self::new(form, (1, k, n), (0, true), trits, scale)
+        if form == Form::Winograd {
+            let reason = "a matrix has no form for 3x3 kernels (values per output, outputs)";
+            return Err(KernelError::Geometry { op: OP_PACK, reason, sizes: [k, n, 0, 0] });
+        }
+        Self::new(form, (1, k, n), 0, trits, scale)
     }
 
     /// Packs the `[kh, kw, cin, cout]` kernel of a convolution and a scale per output channel.
@@ -98,13 +83,13 @@ impl Packed {
             let reason = "the form does not take this convolution (kernel)";
             return Err(KernelError::Geometry { op: OP_PACK, reason, sizes: g.kernel_shape() });
         }
-        Self::new(form, (g.kernel_h, g.kernel_w * g.in_c, g.out_c), (g.in_c, false), trits, scale)
+        Self::new(form, (g.kernel_h, g.kernel_w * g.in_c, g.out_c), g.in_c, trits, scale)
     }
 
     fn new(
         form: Form,
         (segments, segment, n): (usize, usize, usize),
-        (channels, transposed): (usize, bool),
+        channels: usize,
         trits: &[i8],
         scale: &[f32],
     ) -> Result<Self, KernelError> {
@@ -125,7 +110,7 @@ impl Packed {
                 Kind::Winograd(channels, Buffer::zeros(winograd::points_len::<f32>((channels, n))))
             }
         };
-        let mut packed = Self { segments, segment, scale: scale.into(), transposed, kind };
+        let mut packed = Self { segments, segment, scale: scale.into(), kind };
         packed.fill(trits);
         Ok(packed)
     }
@@ -146,18 +131,9 @@ impl Packed {
     fn fill(&mut self, trits: &[i8]) {
         let (k, n) = (self.k(), self.n());
         if let Kind::Sums3(sums) = &mut self.kind {
-            return if self.transposed { sums.fill_transposed(trits) } else { sums.fill(trits) };
+            return sums.fill(trits);
         }
         let mut w = Scratch::<f32>::take(k * n);
-        if self.transposed {
-            for ((w, trits), scale) in w.chunks_exact_mut(k).zip(trits.chunks_exact(k)).zip(&self.scale) {
-                w.iter_mut().zip(trits).for_each(|(w, &trit)| *w = f32::from(trit) * scale);
-            }
-            if let Kind::Panels(panels) = &mut self.kind {
-                float::pack(MatRef::transposed(&w, k), (k, n), (0, k), panels);
-            }
-            return;
-        }
         for (w, trits) in w.chunks_exact_mut(n).zip(trits.chunks_exact(n)) {
             for ((w, &trit), scale) in w.iter_mut().zip(trits).zip(&self.scale) {
                 *w = f32::from(trit) * scale;
@@ -188,14 +164,6 @@ impl Packed {
     pub fn n(&self) -> usize {
         self.scale.len()
     }
-}
-
-fn check_matrix(form: Form, k: usize, n: usize) -> Result<(), KernelError> {
-    if form == Form::Winograd {
-        let reason = "a matrix has no form for 3x3 kernels (values per output, outputs)";
-        return Err(KernelError::Geometry { op: OP_PACK, reason, sizes: [k, n, 0, 0] });
-    }
-    Ok(())
 }
 
 const OP_PACK: &str = "ternary::float::Packed";

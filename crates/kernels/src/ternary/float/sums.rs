@@ -58,23 +58,6 @@ impl Sums3 {
         }
     }
 
-    /// As [`Self::fill`] for one run, of trits `[n, k]`.
-    pub(super) fn fill_transposed(&mut self, trits: &[i8]) {
-        debug_assert!(self.segments == 1 && trits.len() == self.segment * self.n);
-        for (i, numbers) in self.numbers.chunks_exact_mut(self.n).enumerate() {
-            for (numbers, trits) in numbers.iter_mut().zip(trits.chunks_exact(self.segment)) {
-                let trits = &trits[i * CHUNK..];
-                let mut filled = [0; CHUNK];
-                let trits = trits.first_chunk().unwrap_or_else(|| {
-                    filled[..trits.len()].copy_from_slice(trits);
-                    &filled
-                });
-                let (groups, _) = trits.as_chunks();
-                *numbers = core::array::from_fn(|g| number(groups[g]));
-            }
-        }
-    }
-
     /// Four groups at a time, of one run.
     fn run_chunks(&self) -> usize {
         self.segment.div_ceil(CHUNK)
