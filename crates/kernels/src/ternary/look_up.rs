@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use super::lut::Lut;
+use super::lut::{Lut, OUTPUTS, Table, UNIT};
 use super::planes::{self, Layout};
 use crate::dispatch::{Kernel, Path};
 use crate::integer::PANEL;
@@ -206,12 +206,12 @@ fn multiply_scalar<E: Epilogue>(w: &Lut, data: &[u8], offsets: &[i32], epilogue:
         for (panel, out) in out.chunks_mut(PANEL).enumerate() {
             let mut acc = [0_i32; PANEL];
             for (o, acc) in acc[..out.len()].iter_mut().enumerate() {
-                let (tile, place) = ((panel * PANEL + o) / super::lut::OUTPUTS, o % super::lut::OUTPUTS);
-                let product = |(&offset, starts): (&i32, &[u16; super::lut::OUTPUTS])| {
-                    let byte = data[offset as usize + p];
-                    i32::from(tables[usize::from(starts[place]) / 32].0[usize::from(byte)])
+                let (tile, place) = ((panel * PANEL + o) / OUTPUTS, o % OUTPUTS);
+                let product = |(&offset, starts): (&i32, &[u8; OUTPUTS])| {
+                    let table = usize::from(starts[place]) * UNIT / size_of::<Table>();
+                    i32::from(tables[table].0[usize::from(data[offset as usize + p])])
                 };
-                *acc = offsets.iter().zip(w.tile(tile).0).map(product).sum();
+                *acc = offsets.iter().zip(w.tile(tile)).map(product).sum();
             }
             epilogue.store(&acc, panel * PANEL, out);
         }

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use super::Form;
 use crate::error::{check_trits, length};
+use crate::integer::PANEL;
 use crate::{Conv2d, KernelError};
 
 /// Outputs of one tile.
@@ -67,20 +68,23 @@ impl Taps {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lut {
     taps: Taps,
-    /// Tile by tile, group by group, where each output's table starts in the tables.
-    starts: Vec<[u16; OUTPUTS]>,
-    /// Per tile, the group each block ends before; unused places repeat the last.
+    /// Tile by tile, group by group, where each output's table starts in the tables, in units of [`UNIT`] bytes.
+    starts: Vec<[u8; OUTPUTS]>,
+    /// Per panel of outputs, the group each block ends before; unused places repeat the last.
     ends: Vec<u32>,
-    /// Places per tile in `ends`.
+    /// Places per panel in `ends`.
     blocks: usize,
-    /// Every table, twice in a row: a vector register has two halves.
+    /// Every table.
     tables: Vec<Table>,
 }
 
-/// 16 products, twice.
+/// Bytes that starts of tables are counted in: the largest unit that an address scales by.
+pub(crate) const UNIT: usize = 8;
+
+/// 16 products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C, align(32))]
-pub(crate) struct Table(pub(crate) [i8; 32]);
+#[repr(C, align(16))]
+pub(crate) struct Table(pub(crate) [i8; 16]);
 
 impl Lut {
     pub(super) fn new(
@@ -112,7 +116,7 @@ impl Lut {
         let mut packed = Self {
             taps,
             starts: vec![[0; OUTPUTS]; taps.groups() * taps.tiles()],
-            ends: vec![0; blocks * taps.tiles()],
+            ends: vec![0; blocks * taps.n.div_ceil(PANEL)],
             blocks,
             tables: tables(form.bits()),
         };
@@ -124,14 +128,16 @@ impl Lut {
         let taps = self.taps;
         check_trits("Lut::repack", "Lut", taps.k() * taps.n, trits)?;
         let (tap_groups, groups, bits) = (taps.tap_groups(), taps.groups(), self.bits());
-        for (tile, starts) in self.starts.chunks_exact_mut(groups).enumerate() {
-            let first = tile * OUTPUTS;
-            let count = OUTPUTS.min(taps.n - first);
-            let mut schedule = Schedule::new(bits, &mut self.ends[tile * self.blocks..][..self.blocks]);
-            for (i, starts) in starts.iter_mut().enumerate() {
+        let panels =
+            self.starts.chunks_mut(PANEL / OUTPUTS * groups).zip(self.ends.chunks_exact_mut(self.blocks));
+        for (panel, (starts, ends)) in panels.enumerate() {
+            let first = panel * PANEL;
+            let count = PANEL.min(taps.n - first);
+            let mut schedule = Schedule::new(bits, ends);
+            for i in 0..groups {
                 let (tap, in_tap) = (i / tap_groups, i % tap_groups);
-                let mut signs = [[0_u32; OUTPUTS]; 2];
-                for (o, start) in starts.iter_mut().enumerate() {
+                let mut signs = [[0_u32; PANEL]; 2];
+                for (o, start) in starts[i..].iter_mut().step_by(groups).flatten().enumerate() {
                     let mut number = 0;
                     for j in (0..taps.group).rev() {
                         let channel = taps.channel(in_tap, j);
@@ -142,9 +148,9 @@ impl Lut {
                         };
                         signs[0][o] += u32::from(trit > 0);
                         signs[1][o] += u32::from(trit < 0);
-                        number = 3 * number + (trit + 1) as u16;
+                        number = 3 * number + (trit + 1) as u8;
                     }
-                    *start = number * size_of::<Table>() as u16;
+                    *start = number * (size_of::<Table>() / UNIT) as u8;
                 }
                 schedule.add(i, signs);
             }
@@ -165,14 +171,20 @@ impl Lut {
         size_of_val(&self.starts[..]) + size_of_val(&self.ends[..]) + size_of_val(&self.tables[..])
     }
 
-    /// Table starts and block ends of a tile of outputs.
+    /// Table starts of a tile of outputs.
     #[inline(always)]
-    pub(crate) fn tile(&self, tile: usize) -> (&[[u16; OUTPUTS]], &[u32]) {
+    pub(crate) fn tile(&self, tile: usize) -> &[[u8; OUTPUTS]] {
         let groups = self.taps.groups();
-        (&self.starts[tile * groups..][..groups], &self.ends[tile * self.blocks..][..self.blocks])
+        &self.starts[tile * groups..][..groups]
     }
 
-    /// Every table; starts are counted in bytes from here, and none lies beyond.
+    /// Block ends of a panel of outputs.
+    #[inline(always)]
+    pub(crate) fn ends(&self, panel: usize) -> &[u32] {
+        &self.ends[panel * self.blocks..][..self.blocks]
+    }
+
+    /// Every table; starts are counted from here, and none lies beyond.
     pub(crate) fn tables(&self) -> &[Table] {
         &self.tables
     }
@@ -187,17 +199,17 @@ fn largest_count(bits: u32) -> u32 {
 struct Schedule<'a> {
     most: u32,
     /// +1 and -1 of each output in the current block.
-    counts: [[u32; OUTPUTS]; 2],
+    counts: [[u32; PANEL]; 2],
     ends: &'a mut [u32],
     block: usize,
 }
 
 impl<'a> Schedule<'a> {
     fn new(bits: u32, ends: &'a mut [u32]) -> Self {
-        Self { most: largest_count(bits), counts: [[0; OUTPUTS]; 2], ends, block: 0 }
+        Self { most: largest_count(bits), counts: [[0; PANEL]; 2], ends, block: 0 }
     }
 
-    fn add(&mut self, group: usize, signs: [[u32; OUTPUTS]; 2]) {
+    fn add(&mut self, group: usize, signs: [[u32; PANEL]; 2]) {
         let mut counts = self.counts;
         counts.as_flattened_mut().iter_mut().zip(signs.as_flattened()).for_each(|(c, s)| *c += s);
         if counts.as_flattened().iter().any(|&c| c > self.most) {
@@ -224,7 +236,7 @@ fn tables(bits: u32) -> Vec<Table> {
         }
         sum
     };
-    (0..3_usize.pow(group)).map(|t| Table(core::array::from_fn(|i| product(t, i % 16)))).collect()
+    (0..3_usize.pow(group)).map(|t| Table(core::array::from_fn(|i| product(t, i)))).collect()
 }
 
 /// The height, width and channels a convolution's weight has as taps.
@@ -250,7 +262,7 @@ mod tests {
     fn blocks_follow_the_weights() {
         let ends = |form, k: usize, trit: fn(usize) -> i8| {
             let trits: Vec<i8> = (0..k).map(trit).collect();
-            Lut::new(form, 1, 1, (k, 1), &trits).expect("trits").tile(0).1.to_vec()
+            Lut::new(form, 1, 1, (k, 1), &trits).expect("trits").ends(0).to_vec()
         };
         // 42 codes of 3 are 126: 21 groups of two. 127 codes of 1: 31 groups of four.
         assert_eq!(ends(Form::Lut2, 100, |_| 1), [21, 42, 50]);

@@ -37,7 +37,7 @@ pub(crate) use panel8::Panel8;
 use rows::Rows;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 pub(crate) use {
-    lut::{Lut, OUTPUTS, RUN, Table, Taps},
+    lut::{Lut, OUTPUTS, RUN, Table, Taps, UNIT},
     panel8::{Step, fill},
 };
 
