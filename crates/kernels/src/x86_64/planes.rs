@@ -13,6 +13,8 @@ const PIXELS: usize = 16;
 struct Pixels {
     codes: *const u8,
     starts: [usize; PIXELS],
+    /// Codes from a pixel to the one of the next block.
+    ahead: usize,
 }
 
 impl Pixels {
@@ -68,7 +70,8 @@ fn pack<const GROUP: usize>(
     for first in (0..count).step_by(PIXELS) {
         let rows = PIXELS.min(count - first);
         let codes = &pixels[first * step * channels..];
-        let mut block = Pixels { codes: codes.as_ptr(), starts: [0; PIXELS] };
+        let mut block =
+            Pixels { codes: codes.as_ptr(), starts: [0; PIXELS], ahead: PIXELS * step * channels };
         for p in 1..PIXELS {
             block.starts[p] = block.starts[p - 1] + if p < rows { step * channels } else { 0 };
         }
@@ -100,7 +103,8 @@ fn pack<const GROUP: usize>(
                 for (p, copy) in copy.chunks_exact_mut(RUN).take(rows).enumerate() {
                     copy[..width].copy_from_slice(&codes[p * step * channels + channel..][..width]);
                 }
-                let copied = Pixels { codes: copy.as_ptr(), starts: core::array::from_fn(|p| p * RUN) };
+                let copied =
+                    Pixels { codes: copy.as_ptr(), starts: core::array::from_fn(|p| p * RUN), ahead: 0 };
                 // SAFETY: the copy is a whole block, and each of its planes has 16 bytes.
                 unsafe { neighbours::<GROUP>(&copied, 0, plane, planes, to.as_mut_ptr()) }
             };
@@ -133,6 +137,11 @@ unsafe fn gather<const GROUP: usize, const B: usize>(
         let mut run = |i: usize| {
             // SAFETY: promised by the caller.
             let codes = unsafe { from.load(p, channel + i * RUN) };
+            // Two runs are a line: that of the next block is fetched meanwhile.
+            if i % 2 == 0 {
+                let at = from.codes.wrapping_add(from.starts[p] + channel + i * RUN + from.ahead);
+                _mm_prefetch::<_MM_HINT_T0>(at.cast());
+            }
             seen = _mm256_or_si256(seen, codes);
             codes
         };
