@@ -64,12 +64,16 @@ pub(crate) fn strips<T: Send>(
     y: &mut [T],
     f: impl Fn(usize, Strip, &mut [T]) + Sync + Send,
 ) {
+    strips_of(g, strip_rows(g, block_macs), least_macs, y, f);
+}
+
+/// Output rows of a strip of about `block_macs` multiply-accumulates, or of whole images if that is more than one.
+pub(crate) fn strip_rows(g: &Conv2dSizes, block_macs: usize) -> usize {
     let macs = (g.macs() as usize).checked_div(g.batch * g.out_h).unwrap_or(0);
     let block =
         parallel::rows_per_chunk(g.batch * g.out_h, macs, block_macs).max(MIN_PIXELS.div_ceil(g.out_w));
     // Whole images, where there is room for one: a part of an image pads its edges again.
-    let block = if block > g.out_h { block - block % g.out_h } else { block };
-    strips_of(g, block, least_macs, y, f);
+    if block > g.out_h { block - block % g.out_h } else { block }
 }
 
 /// As [`strips`], over blocks of `block` output rows.

@@ -56,6 +56,26 @@ pub trait Epilogue: sealed::Sealed + Sync {
         out: &mut [Self::Out; PANEL],
     );
 
+    /// As [`Self::store`] for 16 channels from `first` at `count` positions (at most 32), if this epilogue is faster with the
+    /// positions of a channel side by side; otherwise nothing is stored. Channels are `stride` sums apart, each the sums of the
+    /// even positions, then of the odd ones; positions are stored `n` apart.
+    ///
+    /// # Safety
+    /// As [`Self::store_vectors`], with 32 sums readable of each channel, and each position's 16 places in `out` writable.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    #[doc(hidden)]
+    #[inline(always)]
+    unsafe fn store_positions(
+        &self,
+        _sums: (*const i16, usize),
+        _first: usize,
+        _count: usize,
+        _out: *mut Self::Out,
+        _n: usize,
+    ) -> bool {
+        false
+    }
+
     /// As [`Self::store`] for `R` patches: `count` (1 to 16) channels from `first`, whose accumulators are in the first
     /// lanes of a vector per patch, to `out` and every `stride` after.
     ///
@@ -398,6 +418,21 @@ impl Epilogue for Requantize {
     }
 
     vectors!(requantize);
+
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    unsafe fn store_positions(
+        &self,
+        sums: (*const i16, usize),
+        first: usize,
+        count: usize,
+        out: *mut u8,
+        n: usize,
+    ) -> bool {
+        // SAFETY: what the caller promises is what is needed.
+        unsafe { crate::x86_64::epilogues::requantize_positions(self, sums, first, count, out, n) }
+    }
 }
 
 #[cfg(test)]

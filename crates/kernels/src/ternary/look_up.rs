@@ -8,7 +8,7 @@ use crate::dispatch::{Kernel, Path};
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
 use crate::scratch::Scratch;
-use crate::strip::{Strip, strips};
+use crate::strip::{Strip, strip_rows, strips_of};
 use crate::{Conv2d, KernelError, parallel};
 
 /// Work of one parallel block, in multiply-accumulates.
@@ -120,7 +120,7 @@ pub(super) fn conv2d<E: Epilogue>(
         return gemm(op, kernel, x, w, epilogue, y);
     }
     check_codes(op, w, x, pad)?;
-    strips(g, (BLOCK_MACS, parallel::FEW_MACS), y, |image, strip, y| {
+    strips_of(g, whole_tiles(g, strip_rows(g, BLOCK_MACS)), parallel::FEW_MACS, y, |image, strip, y| {
         let x = &x[image * g.in_h * g.in_w * g.in_c..][..g.in_h * g.in_w * g.in_c];
         let mut padded = Scratch::<u8>::take(strip.len(g));
         strip.copy(g, x, pad, &mut padded, |from, to| to.copy_from_slice(from));
@@ -145,6 +145,15 @@ pub(super) fn conv2d<E: Epilogue>(
         multiply(kernel, w, &data, &layout.offsets(&taps), epilogue, y);
     });
     Ok(())
+}
+
+/// Positions of a tile of vectors.
+const TILE: usize = 64;
+
+/// At least `rows` rows of outputs whose positions fill whole tiles, if an image has as many.
+fn whole_tiles(g: &Conv2d, rows: usize) -> usize {
+    let whole = TILE >> g.out_w.trailing_zeros().min(TILE.trailing_zeros());
+    if rows < g.out_h { rows.next_multiple_of(whole).min(g.out_h) } else { rows }
 }
 
 /// Packs `count` pixels of `codes`, `step` apart, from the start of the first plane. Returns the bits of all codes.

@@ -6,6 +6,7 @@ use crate::epilogue::{Accumulators, Addend, Quantize, QuantizeSum, Requantize, S
 use crate::integer::PANEL;
 use crate::integer::epilogue::Sixteen;
 use crate::integer::quantize::{Constants, Grid};
+use crate::x86_64::planes::transpose;
 
 /// `y = acc`.
 ///
@@ -79,6 +80,89 @@ pub(crate) unsafe fn requantize(e: &Requantize, acc: [__m256i; 2], first: usize,
     let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
     // SAFETY: `out` holds 16 bytes; an unaligned store.
     unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), bytes) }
+}
+
+/// As [`requantize`] where its lines are in f32, of 16 channels at `count` positions: see
+/// [`store_positions`](crate::integer::epilogue::Epilogue::store_positions).
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+pub(crate) unsafe fn requantize_positions(
+    e: &Requantize,
+    (sums, stride): (*const i16, usize),
+    first: usize,
+    count: usize,
+    out: *mut u8,
+    n: usize,
+) -> bool {
+    let Some((p, zero_point, [low, high])) = e.real(first) else { return false };
+    let zero_point = _mm256_set1_epi16(zero_point);
+    let mut rows = [_mm256_setzero_si256(); PANEL];
+    for (l, row) in rows.iter_mut().enumerate() {
+        let (slope, intercept) = (_mm256_set1_ps(p.slope[l]), _mm256_set1_ps(p.intercept[l]));
+        let mut q = [_mm256_setzero_si256(); 4];
+        for (i, q) in q.iter_mut().enumerate() {
+            // SAFETY: 32 sums of each channel are readable; an unaligned load.
+            let acc = unsafe { _mm_loadu_si128(sums.add(l * stride + 8 * i).cast()) };
+            let acc = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(acc));
+            *q = _mm256_cvtps_epi32(_mm256_fmadd_ps(acc, slope, intercept));
+        }
+        // Saturation is beyond every code, as in `store_bytes`.
+        let even = _mm256_adds_epi16(_mm256_packs_epi32(q[0], q[1]), zero_point);
+        let odd = _mm256_adds_epi16(_mm256_packs_epi32(q[2], q[3]), zero_point);
+        *row = _mm256_packus_epi16(even, odd);
+    }
+    if (low, high) != (0, u8::MAX) {
+        for row in &mut rows {
+            *row = _mm256_min_epu8(*row, _mm256_set1_epi8(high as i8));
+            *row = _mm256_max_epu8(*row, _mm256_set1_epi8(low as i8));
+        }
+    }
+    transpose(&mut rows);
+    // SAFETY: the places of `count` positions are writable.
+    unsafe {
+        if count == 2 * PANEL {
+            scatter::<true>(&rows, count, out, n);
+        } else {
+            scatter::<false>(&rows, count, out, n);
+        }
+    }
+    true
+}
+
+/// Stores the halves of rows as 16 bytes of `count` positions, `n` apart; `ALL` says that these are all 32.
+///
+/// # Safety
+/// The CPU has AVX2; the bytes are writable.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+unsafe fn scatter<const ALL: bool>(rows: &[__m256i; PANEL], count: usize, out: *mut u8, n: usize) {
+    // Packing has put fours of the even positions from 0 and from 16, then of the odd ones, into one half, and the next fours
+    // into the other.
+    for sixteen in 0..2 {
+        for half in 0..2 {
+            for two in 0..4 {
+                for odd in 0..2 {
+                    let position = 16 * sixteen + 8 * half + 2 * two + odd;
+                    if !ALL && position >= count {
+                        return;
+                    }
+                    let row = rows[8 * odd + 4 * sixteen + two];
+                    // SAFETY: promised by the caller; unaligned stores.
+                    unsafe {
+                        let to: *mut __m128i = out.add(position * n).cast();
+                        if half == 0 {
+                            _mm_storeu_si128(to, _mm256_castsi256_si128(row));
+                        } else {
+                            _mm_storeu_si128(to, _mm256_extracti128_si256::<1>(row));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// `floor(((acc + bias) * multiplier + 2^(shift - 1)) / 2^shift)`, which fits 32 bits. What a sum contributes before the

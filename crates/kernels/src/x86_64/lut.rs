@@ -48,8 +48,15 @@ pub(crate) fn multiply<E: Epilogue>(w: &Lut, data: &[u8], offsets: &[i32], epilo
             for block in (0..here).step_by(VECTOR) {
                 let rows = VECTOR.min(here - block);
                 let out = &mut out[(at + block) * n..][..rows * n];
-                // SAFETY: the CPU has AVX2; `out` has these rows, and the epilogue parameters for `n` outputs.
+                // SAFETY: the CPU has AVX2; `out` has these rows, and the epilogue parameters for `n` outputs; a vector of
+                // sums of each output follows its first, `block` being that of a vector.
                 unsafe {
+                    let sums_of = (sums.0.as_ptr().cast::<i16>().add(block), POSITIONS);
+                    if columns.len() == PANEL
+                        && epilogue.store_positions(sums_of, first, rows, out.as_mut_ptr().add(first), n)
+                    {
+                        continue;
+                    }
                     for odd in 0..2 {
                         let count = (rows + 1 - odd) / 2;
                         let out = out.as_mut_ptr().add(odd * n);

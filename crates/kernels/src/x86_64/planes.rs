@@ -138,7 +138,7 @@ unsafe fn gather<const GROUP: usize, const B: usize>(
             // SAFETY: promised by the caller.
             let codes = unsafe { from.load(p, channel + i * RUN) };
             // Two runs are a line: that of the next block is fetched meanwhile.
-            if i % 2 == 0 {
+            if i.is_multiple_of(2) {
                 let at = from.codes.wrapping_add(from.starts[p] + channel + i * RUN + from.ahead);
                 _mm_prefetch::<_MM_HINT_T0>(at.cast());
             }
@@ -177,7 +177,7 @@ unsafe fn gather<const GROUP: usize, const B: usize>(
 /// Byte `c` of each half of 16 rows becomes half of row `c`.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-fn transpose(rows: &mut [__m256i; PIXELS]) {
+pub(super) fn transpose(rows: &mut [__m256i; PIXELS]) {
     // Interleaving rows p and p + 8 four times takes byte c of row p to byte p of row c.
     for _ in 0..4 {
         let r = *rows;
