@@ -1,7 +1,7 @@
 //! The convolution and its input gradient, which is a convolution with the kernel turned by half a turn.
 
 use super::points::{input_tile, kernel_panel, output_tile};
-use super::{Field, POINTS, SKEW, SPAN, TILE, Tiles};
+use super::{Field, POINTS, SKEW, SPAN, TILE, Tiles, few_tiles};
 use crate::float::{self, Left, Packed, Rows, Runs, Target};
 use crate::geometry::Conv2dSizes;
 use crate::prefetch::write_soon;
@@ -20,6 +20,18 @@ const AHEAD: usize = 2;
 
 /// `y = conv(x, w)`. Lengths have been checked, and [`super::applies`].
 pub(crate) fn forward<T: Real>(g: &Conv2dSizes, x: &[T], w: &[T], y: &mut [T]) {
+    let (from, to) = fields(g);
+    if few_tiles::applies(to, y.len()) {
+        return few_tiles::correlate(
+            (from, to),
+            (g.pad_top, g.pad_left),
+            x,
+            |panel, points, step| {
+                kernel_panel(w, (g.in_c, g.out_c), panel * T::PANEL, points, step);
+            },
+            y,
+        );
+    }
     let mut points = Scratch::<T>::take(points_len::<T>((g.in_c, g.out_c)));
     kernel_points(w, (g.in_c, g.out_c), &mut points);
     forward_at_points(g, x, &points, y);
@@ -27,9 +39,12 @@ pub(crate) fn forward<T: Real>(g: &Conv2dSizes, x: &[T], w: &[T], y: &mut [T]) {
 
 /// As [`forward`], with the kernel's points made before by [`kernel_points`].
 pub(crate) fn forward_at_points<T: Real>(g: &Conv2dSizes, x: &[T], points: &[T], y: &mut [T]) {
-    let from = Field { h: g.in_h, w: g.in_w, c: g.in_c };
-    let to = Field { h: g.out_h, w: g.out_w, c: g.out_c };
-    correlate((from, to), (g.pad_top, g.pad_left), x, points, y);
+    correlate(fields(g), (g.pad_top, g.pad_left), x, points, y);
+}
+
+/// Inputs and outputs.
+fn fields(g: &Conv2dSizes) -> (Field, Field) {
+    (Field { h: g.in_h, w: g.in_w, c: g.in_c }, Field { h: g.out_h, w: g.out_w, c: g.out_c })
 }
 
 /// Elements from point to point of one panel, for kernels of `terms` inputs.
@@ -53,15 +68,31 @@ pub(crate) fn kernel_points<T: Real>(w: &[T], (terms, n): (usize, usize), to: &m
 /// `dx = input_grad(dy, w)`. Lengths have been checked, and [`super::applies`].
 pub(crate) fn input_grad<T: Real>(g: &Conv2dSizes, dy: &[T], w: &[T], dx: &mut [T]) {
     let (ci, co) = (g.in_c, g.out_c);
-    let from = Field { h: g.out_h, w: g.out_w, c: co };
-    let to = Field { h: g.in_h, w: g.in_w, c: ci };
+    let (to, from) = fields(g);
+    let padding = (2 - g.pad_top, 2 - g.pad_left);
+    if few_tiles::applies(to, dx.len()) {
+        return few_tiles::correlate(
+            (from, to),
+            padding,
+            dy,
+            |panel, points, step| {
+                let (first, columns) = (panel * T::PANEL, T::PANEL.min(ci - panel * T::PANEL));
+                let mut turned = Scratch::<T>::take(9 * co * columns);
+                for (tap, turned) in turned.chunks_exact_mut(co * columns).enumerate() {
+                    transpose(&w[((8 - tap) * ci + first) * co..], turned, (co, columns), columns, co);
+                }
+                kernel_panel(&turned, (co, columns), 0, points, step);
+            },
+            dx,
+        );
+    }
     let mut turned = Scratch::<T>::take(w.len());
     for (tap, turned) in turned.chunks_exact_mut(ci * co).enumerate() {
         transpose(&w[(8 - tap) * ci * co..], turned, (co, ci), ci, co);
     }
     let mut points = Scratch::<T>::take(points_len::<T>((co, ci)));
     kernel_points(&turned, (co, ci), &mut points);
-    correlate((from, to), (2 - g.pad_top, 2 - g.pad_left), dy, &points, dx);
+    correlate((from, to), padding, dy, &points, dx);
 }
 
 /// Correlates images of one field with the kernel `[3, 3, from.c, to.c]` of these points, padded above and on the left.
@@ -120,7 +151,7 @@ fn correlate<T: Real>(
                 let at = image * to.len() + row * line + column * co - origin;
                 let next = at + AHEAD * TILE * co;
                 (0..TILE).for_each(|i| write_soon(y, next + i * line, next + i * line + TILE * co));
-                output_tile(&m[t * co..], m_step, co, &mut y[at..], line, wanted);
+                output_tile(&m[t * co..], m_step, (co, co), &mut y[at..], line, wanted);
             }
         }
     });

@@ -10,6 +10,7 @@
 //! many images are computed together.
 
 mod correlate;
+mod few_tiles;
 mod points;
 mod weight_grad;
 

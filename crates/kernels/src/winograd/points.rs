@@ -223,17 +223,18 @@ fn to_points<T: Real, const I: usize, const FIRST: usize, const END: usize, cons
 
 every_path! {
     /// The first `wanted` rows and columns of a tile's outputs from its points (point `k`, channel `i` at `from[k step + i]`), to
-    /// rows `row` apart of `c` channels.
+    /// rows `row` apart of `c` channels, of pixels `pixel` apart.
     pub(super) fn output_tile<T: Real>(
-        from: &[T], step: usize, c: usize, to: &mut [T], row: usize, wanted: (usize, usize),
+        from: &[T], step: usize, channels: (usize, usize), to: &mut [T], row: usize, wanted: (usize, usize),
     ) {
+        let (c, pixel) = channels;
         for_each_block!(c, [16, 8, 1] if WIDE else [8, 1], |at, L| {
             both_axes::<T, L, SPAN, TILE>(
                 |i, j| *lanes::<T, L>(from, (i * SPAN + j) * step + at),
                 output::<T, FUSED>,
                 |i, j, v| {
                     if i < wanted.0 && j < wanted.1 {
-                        *lanes_mut::<T, L>(to, i * row + j * c + at) = v;
+                        *lanes_mut::<T, L>(to, i * row + j * pixel + at) = v;
                     }
                 },
             );
