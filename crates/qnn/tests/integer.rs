@@ -5,6 +5,7 @@ use qnn::graph::{Executor, Graph, Leaves, RunKey};
 use qnn::network::{BatchNormQuantizers, conv2d, depthwise};
 use qnn::zoo::Twin;
 use qnn::{Forward, InputGrid, Model, Network, Phase, Predictor, Statistics};
+use qtensor::Quantizer;
 use qtensor::stream::{Purpose, normal_pair, stream};
 
 struct Doubles<'a> {
@@ -77,6 +78,7 @@ fn integer_layers_give_the_simulations_logits() {
 /// Not all that has codes has one scale per output channel, and then the integer kernels do not do.
 #[test]
 fn kernels_of_every_quantizer_give_the_simulations_logits() {
+    let twin = Twin::EightBit.quantizers();
     for text in [
         "quantized_bits(4, 0, alpha=auto, scale_axis=2)",
         "binary(alpha=auto, scale_axis=[0, 3])",
@@ -93,17 +95,44 @@ fn kernels_of_every_quantizer_give_the_simulations_logits() {
         "bernoulli(alpha=1)",
         "ternary(alpha=auto_po2)",
     ] {
-        let grid = InputGrid::UNIT_IMAGE;
-        let activations = Twin::EightBit.quantizers().activations;
-        let weights = Some(text.parse().expect(text));
-        let net = Network::new("odd", [9, 7, 3], grid, 5)
-            .conv("c1", 20, 3, 1, &weights)
-            .bn_act("c1", &activations)
-            .conv("c2", 6, 3, 2, &weights)
-            .bn_act("c2", &activations)
-            .classifier(&Twin::EightBit.quantizers().weights);
-        assert_simulated(&with_state(net), grid, text);
+        let model = two_convolutions(&text.parse().ok(), &twin.activations);
+        assert_simulated(&model, InputGrid::UNIT_IMAGE, text);
     }
+}
+
+/// Activations with negative codes, half steps, powers of two or mixtures are no codes for the integer kernels.
+#[test]
+fn activations_of_every_quantizer_give_the_simulations_logits() {
+    let twin = Twin::Stq.quantizers();
+    for text in [
+        "quantized_relu(1, 1)",
+        "quantized_relu(4, 2, negative_slope=0.25)",
+        "quantized_relu(4, 2, use_stochastic_rounding=1)",
+        "quantized_relu(4, 2, qnoise_factor=0.5)",
+        "quantized_relu(4, 2, is_quantized_clip=0, relu_upper_bound=1.1)",
+        "quantized_relu_po2(4)",
+        "quantized_bits(4, 1, alpha=1)",
+        "quantized_bits(4, 1, keep_negative=0, alpha=1)",
+        "quantized_linear(4, 1, alpha=1, keep_negative=0)",
+        "quantized_sigmoid(4)",
+        "quantized_tanh(4)",
+        "binary(1, alpha=1)",
+        "ternary(alpha=1)",
+    ] {
+        let model = two_convolutions(&twin.weights, &text.parse().ok());
+        assert_simulated(&model, InputGrid::UNIT_IMAGE, text);
+    }
+}
+
+fn two_convolutions(weights: &Option<Quantizer>, activations: &Option<Quantizer>) -> Model {
+    assert!(weights.is_some() && activations.is_some(), "both are quantizers");
+    let net = Network::new("odd", [9, 7, 3], InputGrid::UNIT_IMAGE, 5)
+        .conv("c1", 20, 3, 1, weights)
+        .bn_act("c1", activations)
+        .conv("c2", 6, 3, 2, weights)
+        .bn_act("c2", activations)
+        .classifier(&Twin::EightBit.quantizers().weights);
+    with_state(net)
 }
 
 /// Asserts that both predictors agree with the simulation in double precision on six images of random codes.
