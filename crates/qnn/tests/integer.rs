@@ -85,6 +85,8 @@ fn kernels_of_every_quantizer_give_the_simulations_logits() {
         "binary(alpha=auto, scale_axis=3, elements_per_scale=2)",
         "quantized_linear(5, 1, alpha=auto)",
         "quantized_linear(2, 0, alpha=auto, scale_axis=2)",
+        "quantized_bits(1, 0, alpha=1)",
+        "quantized_linear(1, 0, alpha=auto)",
         "quantized_bits(6, 1, alpha=1, qnoise_factor=0.5)",
         "quantized_linear(4, 0, alpha=auto, qnoise_factor=0.5)",
         "quantized_po2(4)",

@@ -212,6 +212,8 @@ impl Quantizer {
         let mut others = (0..shape.len().saturating_sub(channel_axes)).filter(|&axis| shape[axis] > 1);
         let exact = match self.elementwise() {
             Some(elementwise) => elementwise.on_grid(),
+            // QKeras' quantized_bits(1, alpha=auto) is not a number.
+            None if matches!(self, Quantizer::Bits(q) if q.bits == 1) => false,
             None => self.auto_noise() == 1.0 && !others.any(|axis| axes.has(axis, shape.len())),
         };
         exact && self.check_codes(&Codes::I8(&mut []), phase).is_ok()
