@@ -2,6 +2,8 @@
 
 use crate::geometry::Conv2dSizes;
 use crate::scratch::Plain;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+use crate::scratch::Scratch;
 use crate::strip::Strip;
 
 /// What a step reads: `u8` codes, or codes widened to `i16`.
@@ -75,6 +77,19 @@ impl<'a, E> Patches<'a, E> {
         let (row, column) = (p / self.columns, p % self.columns);
         let row = row * self.row_step;
         Cursor { at: row + column * self.column_step, row, left: self.columns - column }
+    }
+
+    /// Where each step of a patch is from its first element: `run` steps of `step` elements in each of `segments` runs. After
+    /// them, `usize::MAX`.
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    pub(crate) fn steps(&self, segments: usize, run: usize, step: usize) -> Scratch<usize> {
+        let mut steps = Scratch::filled(segments * run + 1, usize::MAX);
+        for (segment, steps) in steps[..segments * run].chunks_exact_mut(run).enumerate() {
+            for (at, to) in steps.iter_mut().enumerate() {
+                *to = segment * self.segment_step + at * step;
+            }
+        }
+        steps
     }
 
     #[cfg(all(feature = "std", target_arch = "x86_64"))]

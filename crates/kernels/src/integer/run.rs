@@ -64,7 +64,7 @@ fn rows<W: Weight, E: Epilogue>(kernel: Kernel, a: &[u8], w: &W, epilogue: &E, c
     let (k, n) = (layout.k(), layout.n);
     // A weight that no near cache holds is fetched once a block: more rows, fewer times.
     let least = if k * n > BLOCK_WEIGHTS { 64 } else { 16 };
-    let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).max(least);
+    let block = parallel::rows_per_chunk(a.len() / k, k * n, BLOCK_MACS).next_multiple_of(least);
     let in_place = W::IN_PLACE && layout.segment.is_multiple_of(layout.step);
     let few = a.len() * n < parallel::FEW_MACS;
     parallel::for_each_chunk_unless(few, c, block * n, |i, c| {

@@ -220,7 +220,7 @@ fn pack(
     match kernel.path() {
         #[cfg(all(feature = "std", target_arch = "x86_64"))]
         // SAFETY: a kernel on this path exists only on a CPU that can run it.
-        Path::Avx512 => unsafe { crate::x86_64::avx512::signs::pack(codes, run, planes, (first, step)) },
+        Path::Avx512 => unsafe { crate::x86_64::avx512::bit_planes::pack(codes, run, planes, (first, step)) },
         _ => {
             for (bit, plane) in planes.into_iter().enumerate() {
                 for (i, codes) in codes.chunks_exact(run).enumerate() {

@@ -40,9 +40,8 @@ struct Job<'a, W: Tiles, E: Epilogue> {
     out: *mut E::Out,
     count: usize,
     n: usize,
-    segments: usize,
-    /// Steps of a run.
-    run: usize,
+    /// Where each step is in a patch.
+    steps: &'a [usize],
 }
 
 /// `out[p, n] = epilogue(patch p . column n)` for as many patches as `out` has rows.
@@ -61,7 +60,8 @@ pub(crate) fn multiply<W: Tiles, E: Epilogue>(
     let count = out.len() / n;
     let needed = patches.needed(count, segments, run * layout.step);
     assert!(needed <= patches.data.len(), "patches must hold whole steps");
-    let job = Job { w, patches, epilogue, out: out.as_mut_ptr(), count, n, segments, run };
+    let steps = patches.steps(segments, run, layout.step);
+    let job = Job { w, patches, epilogue, out: out.as_mut_ptr(), count, n, steps: &steps[..segments * run] };
     // Fewer patches than a tile has sums to keep the multipliers busy: several sums each, of every other step.
     match count {
         0 => {}
@@ -93,18 +93,20 @@ fn rows<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: usize>(
     job: &Job<'_, W, E>,
     panel: usize,
 ) {
-    let stride = job.segments * job.run;
+    let stride = job.steps.len();
     let weights = job.w.panels_from(panel);
     assert!(job.count >= R && weights.len() >= P * stride, "a tile of patches and panels");
     let mut cursor = job.patches.cursor_at(0);
     let mut patch = 0;
     loop {
-        // SAFETY: `multiply` has checked that the offsets of all patches lie within the data.
-        let starts =
-            core::array::from_fn(|_| unsafe { job.patches.data.as_ptr().add(cursor.next(job.patches)) });
+        let mut starts = [core::ptr::null(); R];
+        for start in &mut starts {
+            // SAFETY: `multiply` has checked that the offsets of all patches lie within the data.
+            *start = unsafe { job.patches.data.as_ptr().add(cursor.next(job.patches)) };
+        }
         // SAFETY: the CPU has what this function needs; every patch holds its runs of whole steps (checked by `multiply`),
         // and `P` panels of `stride` steps are there (asserted).
-        let sums = unsafe { sums::<W, E, R, P, U>(weights, stride, starts, job) };
+        let sums = unsafe { sums::<R, P, U>(weights, starts, job.steps) };
         for p in 0..P {
             let first = (panel + p) * PANEL;
             // SAFETY: `out` has `count` rows of `n`, patches `patch..patch + R` are below `count`, and the columns below
@@ -125,42 +127,35 @@ fn rows<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: usize>(
     }
 }
 
-/// Sums of `R` patches and `P` panels, `stride` steps apart, each kept in `U` parts until the end.
+/// Sums of `R` patches and `P` panels, each kept in `U` parts until the end.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW, VL, DQ and VNNI. From each of `patches`, `segments` runs `segment_step` elements apart hold
-/// `run` steps of four bytes; `weights` holds `P * stride` steps, `stride` being `segments * run`.
+/// The CPU has AVX-512 F, BW, VL, DQ and VNNI. Each of `patches` has four bytes at each of `steps`, and `weights` holds as many
+/// steps for each panel.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[inline]
-unsafe fn sums<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: usize>(
+unsafe fn sums<const R: usize, const P: usize, const U: usize>(
     weights: &[Step],
-    stride: usize,
     patches: [*const u8; R],
-    job: &Job<'_, W, E>,
+    steps: &[usize],
 ) -> [[__m512i; R]; P] {
     let mut sums = [[[_mm512_setzero_si512(); R]; P]; U];
     const { assert!(size_of::<Step>() == 64) };
-    let mut weights = weights.as_ptr().cast::<__m512i>();
-    for segment in 0..job.segments {
-        // SAFETY: promised by the caller; a step is four bytes, whatever the elements.
-        let codes = patches.map(|p| unsafe { p.add(segment * job.patches.segment_step) }.cast::<i32>());
-        let mut at = 0;
-        while at + U <= job.run {
-            for u in 0..U {
-                // SAFETY: steps `at..at + U` are within the run, and as many are left of the weights.
-                unsafe { step::<R, P>(&mut sums[u], weights.add(u), stride, codes, at + u) };
-            }
-            // SAFETY: at most one past the last step.
-            weights = unsafe { weights.add(U) };
-            at += U;
+    let (stride, mut weights) = (steps.len(), weights.as_ptr().cast::<__m512i>());
+    let (several, rest) = steps.as_chunks::<U>();
+    for steps in several {
+        for u in 0..U {
+            // SAFETY: promised by the caller; `U` steps are left of the weights.
+            unsafe { step::<R, P>(&mut sums[u], weights.add(u), stride, patches, steps[u]) };
         }
-        while at < job.run {
-            // SAFETY: as above, for one step.
-            unsafe {
-                step::<R, P>(&mut sums[0], weights, stride, codes, at);
-                weights = weights.add(1);
-            }
-            at += 1;
+        // SAFETY: at most one past the last step.
+        weights = unsafe { weights.add(U) };
+    }
+    for &at in rest {
+        // SAFETY: as above, for one step.
+        unsafe {
+            step::<R, P>(&mut sums[0], weights, stride, patches, at);
+            weights = weights.add(1);
         }
     }
     let mut total = sums[0];
@@ -174,18 +169,18 @@ unsafe fn sums<W: Tiles, E: Epilogue, const R: usize, const P: usize, const U: u
     total
 }
 
-/// Adds step `at` of each patch times the weights of each panel.
+/// Adds the step `at` bytes from the start of each patch, times the weights of each panel.
 ///
 /// # Safety
-/// The CPU has AVX-512 F, BW, VL, DQ and VNNI. `at + 1` times four bytes are readable from each of `codes`, and a step at
-/// `weights`, and `stride` steps further for each panel.
+/// The CPU has AVX-512 F, BW, VL, DQ and VNNI. Four bytes are readable at `at` of each of `patches`, and a step at `weights`,
+/// and `stride` steps further for each panel.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 #[inline]
 unsafe fn step<const R: usize, const P: usize>(
     sums: &mut [[__m512i; R]; P],
     weights: *const __m512i,
     stride: usize,
-    codes: [*const i32; R],
+    patches: [*const u8; R],
     at: usize,
 ) {
     let mut w = [_mm512_setzero_si512(); P];
@@ -195,7 +190,7 @@ unsafe fn step<const R: usize, const P: usize>(
     }
     for r in 0..R {
         // SAFETY: promised by the caller; the read is unaligned.
-        let codes = _mm512_set1_epi32(unsafe { codes[r].add(at).read_unaligned() });
+        let codes = _mm512_set1_epi32(unsafe { patches[r].add(at).cast::<i32>().read_unaligned() });
         for p in 0..P {
             sums[p][r] = _mm512_dpbusd_epi32(sums[p][r], codes, w[p]);
         }

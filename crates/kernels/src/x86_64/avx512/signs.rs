@@ -6,13 +6,10 @@ use core::arch::x86_64::*;
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
 use crate::integer::patches::Patches;
-use crate::scratch::Scratch;
-use crate::ternary::signs::{BYTE, Masks, Signs};
+use crate::ternary::signs::{Masks, Signs};
 
 /// Bits of one operand of the selection: where the first is set the second, else the third.
 const SELECT: i32 = 0xca;
-/// Of three operands, the bits any has.
-const ANY: i32 = 0xfe;
 
 /// What all tiles of a product have in common. Checked: the patches hold whole steps in every plane, `out` is `count` rows
 /// of `n`, and the epilogue has `n` channels.
@@ -22,7 +19,7 @@ struct Job<'a, E: Epilogue> {
     patches: &'a Patches<'a, u8>,
     /// From there to the next plane.
     plane: usize,
-    /// Where each step is in a patch.
+    /// Where each step is in a patch, and `usize::MAX`.
     steps: &'a [usize],
     epilogue: &'a E,
     out: *mut E::Out,
@@ -48,12 +45,8 @@ pub(crate) fn multiply<E: Epilogue>(
     let count = out.len() / n;
     let needed = (planes - 1) * plane + patches.needed(count, segments, run * layout.step);
     assert!(needed <= patches.data.len(), "patches must hold whole steps");
-    let mut steps = Scratch::<usize>::take(segments * run);
-    for (segment, steps) in steps.chunks_exact_mut(run).enumerate() {
-        for (at, step) in steps.iter_mut().enumerate() {
-            *step = segment * patches.segment_step + at * layout.step;
-        }
-    }
+    let steps = patches.steps(segments, run, layout.step);
+    assert!(steps.len() > 1, "a step");
     let job = Job { w, patches, plane, steps: &steps, epilogue, out: out.as_mut_ptr(), count, n };
     match (planes, count) {
         (_, 0) => {}
@@ -93,7 +86,7 @@ fn rows<E: Epilogue, const R: usize, const P: usize, const PLANES: usize>(job: &
     let mut least = [_mm512_setzero_si512(); P];
     for p in 0..P {
         let (steps, negated) = job.w.panel(panel + p);
-        assert!(steps.len() == job.steps.len(), "masks of every step");
+        assert!(steps.len() + 1 == job.steps.len(), "masks of every step");
         masks[p] = steps.as_ptr();
         // SAFETY: 16 elements; an unaligned load.
         let negated = unsafe { _mm512_loadu_si512(negated.as_ptr().cast()) };
@@ -169,7 +162,15 @@ unsafe fn sums<const R: usize, const P: usize, const PLANES: usize>(
     for p in 0..P {
         counts[p][0] = [least[p]; R];
     }
-    for (at, &step) in job.steps.iter().enumerate() {
+    // Of the largest tile, the loop as it is fastest.
+    let steps = if R * PLANES == 8 && P == 2 {
+        // SAFETY: promised by the caller; there is a step (checked by `multiply`).
+        unsafe { count_eight(&mut counts, masks, codes, job) };
+        &[]
+    } else {
+        &job.steps[..job.steps.len() - 1]
+    };
+    for (at, &step) in steps.iter().enumerate() {
         let mut plus = [_mm512_setzero_si512(); P];
         let mut minus = [_mm512_setzero_si512(); P];
         for p in 0..P {
@@ -220,102 +221,152 @@ unsafe fn sums<const R: usize, const P: usize, const PLANES: usize>(
     sums
 }
 
-/// Vectors of codes that fill one of bits: a half of it a plane.
-const VECTORS: usize = 4;
-/// Codes of a vector.
-const WIDTH: usize = 64;
-/// Bytes of a plane that [`VECTORS`] make.
-const HALF: usize = VECTORS * WIDTH / BYTE;
-
-/// Packs runs of `run` codes, one after the other, into two planes of bits: of run `i`, the lowest bits of eight codes at a
-/// time become the bytes from `first + i * step` of one plane, and the next bits those of the other. Answers which bits the
-/// codes have.
+/// As the loop of [`sums`], for two panels and eight vectors of codes: eight patches of one plane or four of two.
 ///
-/// # Panics
-/// If the planes do not hold the runs.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,gfni")]
-pub(crate) fn pack(codes: &[u8], run: usize, planes: [&mut [u8]; 2], (first, step): (usize, usize)) -> u8 {
-    let Some(last) = (codes.len() / run).checked_sub(1) else { return 0 };
-    let end = first + last * step + run.div_ceil(BYTE);
-    assert!(planes.iter().all(|plane| end <= plane.len()), "planes hold the runs");
-    let planes = planes.map(<[u8]>::as_mut_ptr);
-    let mut any = _mm512_setzero_si512();
-    for (i, codes) in codes.chunks_exact(run).enumerate() {
-        let to = first + i * step;
-        let mut done = 0;
-        while done < run {
-            let bytes = (run - done).div_ceil(BYTE).min(HALF);
-            let mut vectors = [_mm512_setzero_si512(); VECTORS];
-            for v in 0..VECTORS {
-                let left = run.saturating_sub(done + v * WIDTH);
-                // SAFETY: of the codes from `done + 64 v` those within the run are read; unaligned loads.
-                vectors[v] = unsafe {
-                    let from = codes.as_ptr().wrapping_add(done + v * WIDTH);
-                    match left {
-                        WIDTH.. => _mm512_loadu_si512(from.cast()),
-                        0 => _mm512_setzero_si512(),
-                        left => _mm512_maskz_loadu_epi8(u64::MAX >> (WIDTH - left), from.cast()),
-                    }
-                };
-            }
-            let [a, b, c, d] = vectors;
-            any = _mm512_ternarylogic_epi32::<ANY>(any, a, b);
-            any = _mm512_ternarylogic_epi32::<ANY>(any, c, d);
-            let bits = bits(vectors);
-            // SAFETY: `bytes` from `to + done / 8` are within both planes (asserted); unaligned stores.
-            unsafe {
-                let halves = [_mm512_castsi512_si256(bits), _mm512_extracti64x4_epi64::<1>(bits)];
-                for plane in 0..2 {
-                    let to = planes[plane].add(to + done / BYTE);
-                    if bytes == HALF {
-                        _mm256_storeu_si256(to.cast(), halves[plane]);
-                    } else {
-                        _mm256_mask_storeu_epi8(to.cast(), u32::MAX >> (HALF - bytes), halves[plane]);
-                    }
-                }
-            }
-            done += VECTORS * WIDTH;
+/// Assembly, because the order of instructions is worth a twentieth: each of four vectors at a time is fetched anew for either
+/// panel, and four selections and counts of each are under way at once.
+///
+/// # Safety
+/// As [`sums`]. `R * PLANES` is eight and `P` two, there is a step, and after the last one is `usize::MAX`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vpopcntdq")]
+#[inline]
+unsafe fn count_eight<const R: usize, const P: usize, const PLANES: usize>(
+    counts: &mut [[[__m512i; R]; PLANES]; P],
+    masks: [*const Masks; P],
+    codes: [*const u8; R],
+    job: &Job<'_, impl Epilogue>,
+) {
+    const { assert!(size_of::<Masks>() == 128) };
+    let between = masks[P - 1] as usize - masks[0] as usize;
+    // The sum of either panel for a vector of codes.
+    macro_rules! sum {
+        ($panel:literal, $i:literal) => {
+            counts[$panel % P][$i / R % PLANES][$i % R]
+        };
+    }
+    macro_rules! four {
+        ($a:literal, $b:literal, $c:literal, $d:literal, $first:literal) => {
+            concat!(
+                "vpbroadcastd zmm24, [",
+                $a,
+                "]\n vpbroadcastd zmm25, [",
+                $a,
+                "]\n",
+                "vpbroadcastd zmm26, [",
+                $b,
+                "]\n vpbroadcastd zmm27, [",
+                $b,
+                "]\n",
+                "vpbroadcastd zmm28, [",
+                $c,
+                "]\n vpbroadcastd zmm29, [",
+                $c,
+                "]\n",
+                "vpbroadcastd zmm30, [",
+                $d,
+                "]\n vpbroadcastd zmm31, [",
+                $d,
+                "]\n",
+                "vpternlogd zmm24, zmm20, zmm21, 202\n vpternlogd zmm25, zmm22, zmm23, 202\n",
+                "vpternlogd zmm26, zmm20, zmm21, 202\n vpternlogd zmm27, zmm22, zmm23, 202\n",
+                "vpternlogd zmm28, zmm20, zmm21, 202\n vpternlogd zmm29, zmm22, zmm23, 202\n",
+                "vpternlogd zmm30, zmm20, zmm21, 202\n vpternlogd zmm31, zmm22, zmm23, 202\n",
+                "vpopcntd zmm24, zmm24\n vpaddd {a",
+                $first,
+                "0:z}, {a",
+                $first,
+                "0:z}, zmm24\n",
+                "vpopcntd zmm25, zmm25\n vpaddd {b",
+                $first,
+                "0:z}, {b",
+                $first,
+                "0:z}, zmm25\n",
+                "vpopcntd zmm26, zmm26\n vpaddd {a",
+                $first,
+                "1:z}, {a",
+                $first,
+                "1:z}, zmm26\n",
+                "vpopcntd zmm27, zmm27\n vpaddd {b",
+                $first,
+                "1:z}, {b",
+                $first,
+                "1:z}, zmm27\n",
+                "vpopcntd zmm28, zmm28\n vpaddd {a",
+                $first,
+                "2:z}, {a",
+                $first,
+                "2:z}, zmm28\n",
+                "vpopcntd zmm29, zmm29\n vpaddd {b",
+                $first,
+                "2:z}, {b",
+                $first,
+                "2:z}, zmm29\n",
+                "vpopcntd zmm30, zmm30\n vpaddd {a",
+                $first,
+                "3:z}, {a",
+                $first,
+                "3:z}, zmm30\n",
+                "vpopcntd zmm31, zmm31\n vpaddd {b",
+                $first,
+                "3:z}, {b",
+                $first,
+                "3:z}, zmm31\n",
+            )
+        };
+    }
+    macro_rules! eight {
+        ($low:expr, $move:literal, $high:expr, $($operands:tt)*) => {
+            core::arch::asm!(
+                "2:",
+                "mov {at}, [{steps}]",
+                "vmovdqa64 zmm20, [{masks}]",
+                "vmovdqa64 zmm21, [{masks} + 64]",
+                "vmovdqa64 zmm22, [{masks} + {between}]",
+                "vmovdqa64 zmm23, [{masks} + {between} + 64]",
+                $low,
+                $move,
+                $high,
+                "add {masks}, 128",
+                "add {steps}, 8",
+                "cmp qword ptr [{steps}], -1",
+                "jne 2b",
+                at = out(reg) _, steps = inout(reg) job.steps.as_ptr() => _,
+                masks = inout(reg) masks[0] => _, between = in(reg) between,
+                $($operands)*
+                a00 = inout(zmm_reg) sum!(0, 0), a01 = inout(zmm_reg) sum!(0, 1),
+                a02 = inout(zmm_reg) sum!(0, 2), a03 = inout(zmm_reg) sum!(0, 3),
+                a10 = inout(zmm_reg) sum!(0, 4), a11 = inout(zmm_reg) sum!(0, 5),
+                a12 = inout(zmm_reg) sum!(0, 6), a13 = inout(zmm_reg) sum!(0, 7),
+                b00 = inout(zmm_reg) sum!(1, 0), b01 = inout(zmm_reg) sum!(1, 1),
+                b02 = inout(zmm_reg) sum!(1, 2), b03 = inout(zmm_reg) sum!(1, 3),
+                b10 = inout(zmm_reg) sum!(1, 4), b11 = inout(zmm_reg) sum!(1, 5),
+                b12 = inout(zmm_reg) sum!(1, 6), b13 = inout(zmm_reg) sum!(1, 7),
+                out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
+                out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
+                out("zmm28") _, out("zmm29") _, out("zmm30") _, out("zmm31") _,
+                options(readonly, nostack)
+            )
+        };
+    }
+    // SAFETY: promised by the caller: at each step are the masks of both panels and four bytes of each patch and plane, and the
+    // loop ends before the last of all.
+    unsafe {
+        if PLANES == 1 {
+            eight!(
+                four!("{r0} + {at}", "{r1} + {at}", "{r2} + {at}", "{r3} + {at}", "0"),
+                "",
+                four!("{r4} + {at}", "{r5} + {at}", "{r6} + {at}", "{r7} + {at}", "1"),
+                r0 = in(reg) codes[0], r1 = in(reg) codes[1 % R], r2 = in(reg) codes[2 % R], r3 = in(reg) codes[3 % R],
+                r4 = in(reg) codes[4 % R], r5 = in(reg) codes[5 % R], r6 = in(reg) codes[6 % R], r7 = in(reg) codes[7 % R],
+            );
+        } else {
+            eight!(
+                four!("{r0} + {at}", "{r1} + {at}", "{r2} + {at}", "{r3} + {at}", "0"),
+                "add {at}, {plane}",
+                four!("{r0} + {at}", "{r1} + {at}", "{r2} + {at}", "{r3} + {at}", "1"),
+                r0 = in(reg) codes[0], r1 = in(reg) codes[1 % R], r2 = in(reg) codes[2 % R], r3 = in(reg) codes[3 % R],
+                plane = in(reg) job.plane,
+            );
         }
     }
-    let any = _mm256_or_si256(_mm512_castsi512_si256(any), _mm512_extracti64x4_epi64::<1>(any));
-    let any = _mm_or_si128(_mm256_castsi256_si128(any), _mm256_extracti128_si256::<1>(any));
-    let any = (_mm_cvtsi128_si64(any) | _mm_extract_epi64::<1>(any)) as u64;
-    any.to_le_bytes().into_iter().fold(0, |any, byte| any | byte)
 }
-
-/// The lowest bits of 256 codes in their order, and then the next bits.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,gfni")]
-#[inline]
-fn bits(codes: [__m512i; VECTORS]) -> __m512i {
-    // Eight codes are a matrix of bits; its product with a unit vector has a bit of each, the last code's lowest. Vector `v`
-    // goes to byte `v` of each eight, and its next bits four bytes further.
-    let unit = 0x0000_0002_0000_0001_i64;
-    let mut all = [_mm512_setzero_si512(); VECTORS];
-    for v in 0..VECTORS {
-        let units = _mm512_set1_epi64(unit << (8 * v));
-        all[v] = _mm512_gf2p8affine_epi64_epi8::<0>(units, codes[v]);
-    }
-    let [a, b, c, d] = all;
-    let all = _mm512_or_si512(_mm512_ternarylogic_epi32::<ANY>(a, b, c), d);
-    // The first code's bit the lowest, and bytes in the order of the codes.
-    let reversed =
-        _mm512_gf2p8affine_epi64_epi8::<0>(all, _mm512_set1_epi64(0x8040_2010_0804_0201_u64 as i64));
-    // SAFETY: an aligned vector.
-    let order = unsafe { _mm512_load_si512((&raw const ORDER.0).cast()) };
-    _mm512_permutexvar_epi8(order, reversed)
-}
-
-/// Where byte `i` of the first plane is, and byte `i - 32` of the second: byte `v` or `4 + v` of group `q` for vector `v`.
-static ORDER: Order = Order({
-    let mut order = [0; WIDTH];
-    let mut i = 0;
-    while i < WIDTH {
-        let (plane, v, q) = (i / HALF, i % HALF / BYTE, i % BYTE);
-        order[i] = (BYTE * q + VECTORS * plane + v) as u8;
-        i += 1;
-    }
-    order
-});
-
-#[repr(align(64))]
-struct Order([u8; WIDTH]);
