@@ -1,6 +1,7 @@
 //! Runs one group: starts its participants and asks them in turn, round by round.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -9,6 +10,10 @@ use super::table::Row;
 use super::worker::Worker;
 use super::{Flags, venv};
 use crate::workspace;
+
+/// With several threads: what the threads of a pool are given to stop spinning after a sample, so that they do not take a
+/// core from whoever is next.
+const SETTLE: Duration = Duration::from_millis(30);
 
 /// Adds the group's rows, and a line for everything that could not be compared.
 pub(super) fn group(
@@ -72,18 +77,22 @@ pub(super) fn group(
                     samples.push(value);
                 }
             }
-            theirs.retain_mut(|(index, peer, samples)| match workers[*index].sample(&peer.name, versus) {
-                Ok(value) => {
-                    if round > 0 {
-                        samples.push(value);
+            theirs.retain_mut(|(index, peer, samples)| {
+                settle(threads);
+                match workers[*index].sample(&peer.name, versus) {
+                    Ok(value) => {
+                        if round > 0 {
+                            samples.push(value);
+                        }
+                        true
                     }
-                    true
-                }
-                Err(error) => {
-                    missing.push(format!("{}: {versus}: {}: {error:#}", group.name, peer.name));
-                    false
+                    Err(error) => {
+                        missing.push(format!("{}: {versus}: {}: {error:#}", group.name, peer.name));
+                        false
+                    }
                 }
             });
+            settle(threads);
         }
         for (work, ours) in mine.iter().zip(&samples) {
             for (_, peer, theirs) in &theirs {
@@ -94,4 +103,10 @@ pub(super) fn group(
         }
     }
     Ok(())
+}
+
+fn settle(threads: usize) {
+    if threads > 1 {
+        std::thread::sleep(SETTLE);
+    }
 }
