@@ -197,6 +197,22 @@ unsafe fn store<E: Epilogue>(
     let halves = [transposed(&sums.0[..8], at), transposed(&sums.0[8..], at)];
     let halves: *const __m128i = halves.as_ptr().cast();
     debug_assert!(count <= PANEL && columns.end <= n);
+    if count == PANEL && columns.len() == PANEL {
+        // SAFETY: the columns are of the rows.
+        let mut row = unsafe { out.add(columns.start) };
+        for later in 0..2 {
+            for j in 0..8 {
+                // SAFETY: as below.
+                unsafe {
+                    let half = halves.add(2 * j + later);
+                    let acc = [_mm256_cvtepi16_epi32(*half), _mm256_cvtepi16_epi32(*half.add(16))];
+                    epilogue.store_vectors(acc, columns.start, &mut *row.cast());
+                }
+                row = row.wrapping_add(2 * n);
+            }
+        }
+        return;
+    }
     for position in 0..count {
         // SAFETY: position `j` is half of vector `j % 8` of either array of eight; the row and its columns are promised.
         unsafe {

@@ -5,8 +5,10 @@ use core::arch::x86_64::*;
 
 use crate::ternary::{RUN, Taps};
 
-/// Pixels of one block.
-const PIXELS: usize = 16;
+/// Pixels of one block: bytes of a vector.
+const PIXELS: usize = 32;
+/// Pixels whose bytes are transposed at a time.
+const HALF: usize = 16;
 
 /// Pixels of one block of codes: where each starts. What is missing of the last block repeats its last pixel, and meets no
 /// output.
@@ -30,7 +32,7 @@ impl Pixels {
     }
 }
 
-/// As the plain `ternary::planes::pack_row`, except that up to 15 bytes after the last position are written too, and that the
+/// As the plain `ternary::planes::pack_row`, except that up to 31 bytes after the last position are written too, and that the
 /// bits may be those of more codes of `pixels`.
 ///
 /// # Panics
@@ -65,53 +67,56 @@ fn pack<const GROUP: usize>(
     let channels = taps.channels;
     assert!(count > 0 && pixels.len() >= (count - 1) * step * channels + channels, "pixels");
     assert!(to.len() >= (taps.tap_groups() - 1) * plane + count.next_multiple_of(PIXELS), "planes");
-    let mut copy = [0_u8; PIXELS * RUN];
     let mut seen = _mm256_setzero_si256();
-    for first in (0..count).step_by(PIXELS) {
-        let rows = PIXELS.min(count - first);
+    let mut first = 0;
+    while first < count {
+        // Half a block where no more is left.
+        let block = if count - first > HALF { PIXELS } else { HALF };
+        let rows = block.min(count - first);
         let codes = &pixels[first * step * channels..];
-        let mut block =
-            Pixels { codes: codes.as_ptr(), starts: [0; PIXELS], ahead: PIXELS * step * channels };
-        for p in 1..PIXELS {
-            block.starts[p] = block.starts[p - 1] + if p < rows { step * channels } else { 0 };
+        let mut from = Pixels { codes: codes.as_ptr(), starts: [0; PIXELS], ahead: block * step * channels };
+        for p in 1..block {
+            from.starts[p] = from.starts[p - 1] + if p < rows { step * channels } else { 0 };
         }
         let (mut channel, mut to) = (0, &mut to[first..]);
         let gathered = taps.gathered();
-        // SAFETY: the CPU has AVX2. Every pixel has the channels of the runs, and every plane 16 bytes more (asserted).
-        unsafe {
-            while channel + 2 * RUN * GROUP <= gathered {
-                let read = gather::<GROUP, 2>(&block, channel, plane, to.as_mut_ptr());
-                seen = _mm256_or_si256(seen, read);
-                channel += 2 * RUN * GROUP;
-                to = to.get_mut(2 * RUN * plane..).unwrap_or_default();
-            }
-            if channel < gathered {
-                let read = gather::<GROUP, 1>(&block, channel, plane, to.as_mut_ptr());
-                seen = _mm256_or_si256(seen, read);
-                channel = gathered;
-                to = to.get_mut(RUN * plane..).unwrap_or_default();
-            }
+        while channel < gathered {
+            let blocks = if channel + 2 * RUN * GROUP <= gathered { 2 } else { 1 };
+            // SAFETY: the CPU has AVX2. Every pixel has the channels of the runs, and every plane a block's bytes (asserted).
+            let read = unsafe {
+                match (blocks, block) {
+                    (2, PIXELS) => gather::<GROUP, 2, 2>(&from, channel, plane, to.as_mut_ptr()),
+                    (2, _) => gather::<GROUP, 2, 1>(&from, channel, plane, to.as_mut_ptr()),
+                    (_, PIXELS) => gather::<GROUP, 1, 2>(&from, channel, plane, to.as_mut_ptr()),
+                    _ => gather::<GROUP, 1, 1>(&from, channel, plane, to.as_mut_ptr()),
+                }
+            };
+            seen = _mm256_or_si256(seen, read);
+            channel += blocks * RUN * GROUP;
+            to = to.get_mut(blocks * RUN * plane..).unwrap_or_default();
         }
         while channel < channels {
             let width = RUN.min(channels - channel);
             let planes = width.div_ceil(GROUP);
             // What is read beyond the row's pixels or channels is a code of another: it meets no output, or trit 0.
-            let read = if codes.len() >= (rows - 1) * step * channels + channel + RUN {
-                // SAFETY: the pixels have 32 codes from here, and each of the planes 16 bytes (asserted).
-                unsafe { neighbours::<GROUP>(&block, channel, plane, planes, to.as_mut_ptr()) }
-            } else {
-                for (p, copy) in copy.chunks_exact_mut(RUN).take(rows).enumerate() {
-                    copy[..width].copy_from_slice(&codes[p * step * channels + channel..][..width]);
-                }
-                let copied =
-                    Pixels { codes: copy.as_ptr(), starts: core::array::from_fn(|p| p * RUN), ahead: 0 };
-                // SAFETY: the copy is a whole block, and each of its planes has 16 bytes.
-                unsafe { neighbours::<GROUP>(&copied, 0, plane, planes, to.as_mut_ptr()) }
-            };
-            seen = _mm256_or_si256(seen, read);
+            let whole = codes.len() >= (rows - 1) * step * channels + channel + RUN;
+            for half in (0..block).step_by(HALF) {
+                let to = to[half..].as_mut_ptr();
+                // SAFETY: the pixels have 32 codes from here where they are `whole`, `width` in any case, and each of the planes a
+                // block's bytes (asserted).
+                let read = unsafe {
+                    if whole {
+                        neighbours::<GROUP>(&from, half, channel, plane, planes, to)
+                    } else {
+                        copied::<GROUP>(&from, half, (channel, width), plane, to)
+                    }
+                };
+                seen = _mm256_or_si256(seen, read);
+            }
             channel += width;
             to = to.get_mut(planes * plane..).unwrap_or_default();
         }
+        first += block;
     }
     let mut bytes = [0_u8; 32];
     // SAFETY: 32 bytes are a vector; an unaligned store.
@@ -119,21 +124,21 @@ fn pack<const GROUP: usize>(
     bytes.iter().fold(0, |seen, byte| seen | byte)
 }
 
-/// Groups of one code of each run, `B` blocks of runs: 16 bytes of `32 B` planes. Returns the bits of the codes.
+/// Groups of one code of each run, `B` blocks of runs: `16 W` bytes of `32 B` planes. Returns the bits of the codes.
 ///
 /// # Safety
 /// The CPU has AVX2; the codes are readable and the planes writable.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-unsafe fn gather<const GROUP: usize, const B: usize>(
+unsafe fn gather<const GROUP: usize, const B: usize, const W: usize>(
     from: &Pixels,
     channel: usize,
     plane: usize,
     to: *mut u8,
 ) -> __m256i {
     let mut seen = _mm256_setzero_si256();
-    let mut rows = [_mm256_setzero_si256(); PIXELS];
-    for (p, row) in rows.iter_mut().enumerate() {
+    let mut merged = [[_mm256_setzero_si256(); HALF]; W];
+    for (p, row) in merged.as_flattened_mut().iter_mut().enumerate() {
         let mut run = |i: usize| {
             // SAFETY: promised by the caller.
             let codes = unsafe { from.load(p, channel + i * RUN) };
@@ -154,21 +159,39 @@ unsafe fn gather<const GROUP: usize, const B: usize>(
         }
         *row = bits;
     }
-    transpose(&mut rows);
-    let nibble = _mm256_set1_epi8(15);
-    for (c, &bytes) in rows.iter().enumerate() {
-        // SAFETY: planes c and c + 16 of each block.
-        unsafe {
-            let (low, high) = if B == 2 {
-                let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
-                (_mm256_and_si256(bytes, nibble), high)
-            } else {
-                (bytes, bytes)
-            };
-            store_halves(to.add(c * plane), 16 * plane, low);
-            if B == 2 {
-                store_halves(to.add((c + RUN) * plane), 16 * plane, high);
+    for half in 0..2 {
+        let mut rows = merged[0];
+        if W == 2 {
+            // Halves of a vector are those of two pixels, so that a plane gets a vector.
+            for p in 0..HALF {
+                let (low, high) = (merged[0][p], merged[W - 1][p]);
+                rows[p] = if half == 0 {
+                    _mm256_permute2x128_si256::<0x20>(low, high)
+                } else {
+                    _mm256_permute2x128_si256::<0x31>(low, high)
+                };
             }
+        }
+        transpose(&mut rows);
+        for (c, &bytes) in rows.iter().enumerate() {
+            for b in 0..B {
+                let bytes = match (B, b) {
+                    (1, _) => bytes,
+                    (_, 0) => _mm256_and_si256(bytes, _mm256_set1_epi8(15)),
+                    _ => _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(15)),
+                };
+                // SAFETY: planes c and c + 16 of each block.
+                unsafe {
+                    if W == 2 {
+                        _mm256_storeu_si256(to.add((c + half * HALF + b * RUN) * plane).cast(), bytes);
+                    } else {
+                        store_halves(to.add((c + b * RUN) * plane), HALF * plane, bytes);
+                    }
+                }
+            }
+        }
+        if W == 1 {
+            break;
         }
     }
     seen
@@ -177,18 +200,18 @@ unsafe fn gather<const GROUP: usize, const B: usize>(
 /// Byte `c` of each half of 16 rows becomes half of row `c`.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
-pub(super) fn transpose(rows: &mut [__m256i; PIXELS]) {
+pub(super) fn transpose(rows: &mut [__m256i; HALF]) {
     // Interleaving rows p and p + 8 four times takes byte c of row p to byte p of row c.
     for _ in 0..4 {
         let r = *rows;
-        for p in 0..PIXELS / 2 {
+        for p in 0..HALF / 2 {
             rows[2 * p] = _mm256_unpacklo_epi8(r[p], r[p + 8]);
             rows[2 * p + 1] = _mm256_unpackhi_epi8(r[p], r[p + 8]);
         }
     }
 }
 
-/// Groups of neighbours among 32 codes: 16 bytes of the first `planes` planes. Returns the bits of the codes.
+/// Groups of neighbours among 32 codes of 16 pixels: 16 bytes of the first `planes` planes. Returns the bits of the codes.
 ///
 /// # Safety
 /// As [`gather`].
@@ -196,6 +219,7 @@ pub(super) fn transpose(rows: &mut [__m256i; PIXELS]) {
 #[inline]
 unsafe fn neighbours<const GROUP: usize>(
     from: &Pixels,
+    first: usize,
     channel: usize,
     plane: usize,
     planes: usize,
@@ -204,7 +228,7 @@ unsafe fn neighbours<const GROUP: usize>(
     let mut seen = _mm256_setzero_si256();
     let mut load = |p: usize| {
         // SAFETY: promised by the caller.
-        let codes = unsafe { from.load(p, channel) };
+        let codes = unsafe { from.load(first + p, channel) };
         seen = _mm256_or_si256(seen, codes);
         codes
     };
@@ -280,6 +304,34 @@ unsafe fn neighbours<const GROUP: usize>(
         }
     }
     seen
+}
+
+/// As [`neighbours`] for `width` codes from `channel`, where 32 may not be readable.
+///
+/// # Safety
+/// The CPU has AVX2; the codes of each pixel are readable and the planes writable.
+#[target_feature(enable = "avx2,fma")]
+#[cold]
+#[inline(never)]
+unsafe fn copied<const GROUP: usize>(
+    from: &Pixels,
+    first: usize,
+    (channel, width): (usize, usize),
+    plane: usize,
+    to: *mut u8,
+) -> __m256i {
+    let mut copy = [0_u8; HALF * RUN];
+    let mut starts = [0; PIXELS];
+    for (p, copy) in copy.chunks_exact_mut(RUN).enumerate() {
+        starts[p] = p * RUN;
+        // SAFETY: promised by the caller.
+        let codes =
+            unsafe { core::slice::from_raw_parts(from.codes.add(from.starts[first + p] + channel), width) };
+        copy[..width].copy_from_slice(codes);
+    }
+    let copied = Pixels { codes: copy.as_ptr(), starts, ahead: 0 };
+    // SAFETY: the copy has 32 codes of each pixel; the planes are promised.
+    unsafe { neighbours::<GROUP>(&copied, 0, 0, plane, width.div_ceil(GROUP), to) }
 }
 
 /// The halves of `bytes` to planes `g` and `g + APART`, where there are as many as `planes`.
