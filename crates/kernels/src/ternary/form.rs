@@ -77,12 +77,11 @@ impl Form {
     ///
     /// All forms give the same accumulators. What AVX-512 does, in multiply-accumulates a cycle of one Zen 5 core, on 3x3
     /// convolutions of 32, 64 and 128 channels to as many, requantised: [`Form::Panel8`] 109, 117 and 122; [`Form::Signs`]
-    /// 192, 222 and 245 for 2 bits, 310, 383 and 452 for 1. Look-ups of as wide vectors reached 96, 122 and 107, and 146,
-    /// 203 and 195, and so have no loops there. On products with 64 codes an output, [`Form::Panel8`] did 116, and
-    /// [`Form::Signs`] 128 and 172. On a row of 2048 codes times 10 outputs, [`Form::Rows`] did 75, [`Form::Panel8`] 33, and
-    /// [`Form::Signs`] 41 and 53 (AVX2: 44 and 18 of the first two). With AVX2, on a row of 2048
-    /// codes times 512 outputs, [`Form::Pairs`] did 46, [`Form::Packed2`] 36, [`Form::Panel8`] 31 and [`Form::Rows`] 29; on 1024
-    /// times 32 they did 28, 21, 31 and 48.
+    /// 230, 258 and 276 for 2 bits, 403, 472 and 530 for 1. Look-ups of as wide vectors reached 96, 122 and 107, and 146,
+    /// 203 and 195, and so have no loops there; neither have tables of three 2-bit codes (`vpermb`), the bare loop of which did
+    /// 299 for 128 outputs and 197 for 64, where the counting one does 300. On products with 64 codes an output,
+    /// [`Form::Panel8`] did 115, and [`Form::Signs`] 173 and 251. On a row of 2048 codes times 10 outputs, [`Form::Rows`] did
+    /// 75, [`Form::Panel8`] 33, and [`Form::Signs`] 41 and 53 (AVX2: 44 and 18 of the first two).
     pub fn choose(bits: u32, m: usize, n: usize, k: usize) -> Self {
         match crate::dispatch::forced_form() {
             Some(form) if form.takes(bits, k) => form,

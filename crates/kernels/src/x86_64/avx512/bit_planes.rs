@@ -28,46 +28,60 @@ pub(crate) fn pack(codes: &[u8], run: usize, planes: [&mut [u8]; 2], (first, ste
     let planes = planes.map(<[u8]>::as_mut_ptr);
     let mut any = _mm512_setzero_si512();
     for (i, codes) in codes.chunks_exact(run).enumerate() {
-        let to = first + i * step;
-        let mut done = 0;
-        while done < run {
-            let bytes = (run - done).div_ceil(BYTE).min(HALF);
+        // SAFETY: the run's bytes are within both planes (asserted).
+        let mut to = planes.map(|plane| unsafe { plane.add(first + i * step) });
+        let (blocks, rest) = codes.as_chunks::<{ VECTORS * WIDTH }>();
+        for codes in blocks {
+            // SAFETY: whole vectors of codes, and half a vector of bits in each plane; unaligned.
+            unsafe {
+                let load = |v: usize| _mm512_loadu_si512(codes.as_ptr().add(v * WIDTH).cast());
+                let vectors = [load(0), load(1), load(2), load(3)];
+                any = union(any, vectors);
+                let [low, high] = halves(bits(vectors));
+                _mm256_storeu_si256(to[0].cast(), low);
+                _mm256_storeu_si256(to[1].cast(), high);
+                to = [to[0].add(HALF), to[1].add(HALF)];
+            }
+        }
+        if !rest.is_empty() {
             let mut vectors = [_mm512_setzero_si512(); VECTORS];
-            for v in 0..VECTORS {
-                let left = run.saturating_sub(done + v * WIDTH);
-                // SAFETY: of the codes from `done + 64 v` those within the run are read; unaligned loads.
+            for v in 0..rest.len().div_ceil(WIDTH) {
+                let left = WIDTH.min(rest.len() - v * WIDTH);
+                // SAFETY: of the codes from `64 v` those within the run are read; an unaligned load.
                 vectors[v] = unsafe {
-                    let from = codes.as_ptr().wrapping_add(done + v * WIDTH);
-                    match left {
-                        WIDTH.. => _mm512_loadu_si512(from.cast()),
-                        0 => _mm512_setzero_si512(),
-                        left => _mm512_maskz_loadu_epi8(u64::MAX >> (WIDTH - left), from.cast()),
-                    }
+                    let from = rest.as_ptr().add(v * WIDTH);
+                    _mm512_maskz_loadu_epi8(u64::MAX >> (WIDTH - left), from.cast())
                 };
             }
-            let [a, b, c, d] = vectors;
-            any = _mm512_ternarylogic_epi32::<ANY>(any, a, b);
-            any = _mm512_ternarylogic_epi32::<ANY>(any, c, d);
-            let bits = bits(vectors);
-            // SAFETY: `bytes` from `to + done / 8` are within both planes (asserted); unaligned stores.
+            any = union(any, vectors);
+            let [low, high] = halves(bits(vectors));
+            let bytes = u32::MAX >> (HALF - rest.len().div_ceil(BYTE));
+            // SAFETY: the bytes in the mask are the run's last in both planes; unaligned stores.
             unsafe {
-                let halves = [_mm512_castsi512_si256(bits), _mm512_extracti64x4_epi64::<1>(bits)];
-                for plane in 0..2 {
-                    let to = planes[plane].add(to + done / BYTE);
-                    if bytes == HALF {
-                        _mm256_storeu_si256(to.cast(), halves[plane]);
-                    } else {
-                        _mm256_mask_storeu_epi8(to.cast(), u32::MAX >> (HALF - bytes), halves[plane]);
-                    }
-                }
+                _mm256_mask_storeu_epi8(to[0].cast(), bytes, low);
+                _mm256_mask_storeu_epi8(to[1].cast(), bytes, high);
             }
-            done += VECTORS * WIDTH;
         }
     }
     let any = _mm256_or_si256(_mm512_castsi512_si256(any), _mm512_extracti64x4_epi64::<1>(any));
     let any = _mm_or_si128(_mm256_castsi256_si128(any), _mm256_extracti128_si256::<1>(any));
     let any = (_mm_cvtsi128_si64(any) | _mm_extract_epi64::<1>(any)) as u64;
     any.to_le_bytes().into_iter().fold(0, |any, byte| any | byte)
+}
+
+/// The bits any has.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,gfni")]
+#[inline]
+fn union(any: __m512i, [a, b, c, d]: [__m512i; VECTORS]) -> __m512i {
+    let any = _mm512_ternarylogic_epi32::<ANY>(any, a, b);
+    _mm512_ternarylogic_epi32::<ANY>(any, c, d)
+}
+
+/// Bits of either plane.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,gfni")]
+#[inline]
+fn halves(bits: __m512i) -> [__m256i; 2] {
+    [_mm512_castsi512_si256(bits), _mm512_extracti64x4_epi64::<1>(bits)]
 }
 
 /// The lowest bits of 256 codes in their order, and then the next bits.
