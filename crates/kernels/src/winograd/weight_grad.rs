@@ -9,15 +9,16 @@ use crate::{Real, parallel};
 
 /// Tiles brought to the points at a time.
 const TOGETHER: usize = 32;
-/// Bytes of points held before they are multiplied.
-const HELD_BYTES: usize = 3 << 20;
+/// Bytes of points held before they are multiplied: with the sums, not much more than a second-level cache.
+const HELD_BYTES: usize = 3 << 19;
 
 /// Most parts that the points are shared out in: the transform of a third still shares most of its terms.
 const MOST_PARTS: usize = 3;
 
-/// Shards of the tiles, if a sum over one takes few bytes and there are many tiles for each.
+/// Shards of the tiles, if a sum over one fits a second-level cache and there are many tiles for each: a thread then reads and
+/// transforms its own images alone.
 const SHARDS: usize = 4;
-const SHARD_BYTES: usize = 256 << 10;
+const SHARD_BYTES: usize = 640 << 10;
 const SHARD_TILES: usize = 128;
 
 /// Tiles below which the points of the kernel's gradient cost more than the products they save.
