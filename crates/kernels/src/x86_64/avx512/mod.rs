@@ -1,6 +1,7 @@
 //! Loops written with AVX-512 intrinsics, where a register is what a step of a panel is.
 
 pub(crate) mod bit_planes;
+mod count;
 pub(crate) mod depthwise;
 pub(crate) mod epilogues;
 pub(crate) mod packed2;

@@ -3,6 +3,7 @@
 
 use core::arch::x86_64::*;
 
+use super::count::count_eight;
 use crate::integer::PANEL;
 use crate::integer::epilogue::Epilogue;
 use crate::integer::patches::Patches;
@@ -162,14 +163,15 @@ unsafe fn sums<const R: usize, const P: usize, const PLANES: usize>(
     for p in 0..P {
         counts[p][0] = [least[p]; R];
     }
-    // Of the largest tile, the loop as it is fastest.
-    let steps = if R * PLANES == 8 && P == 2 {
+    let mut steps = &job.steps[..job.steps.len() - 1];
+    let (first, rest) = counts.split_at_mut(1);
+    if let (Some(a), Some(b)) = (eight(first), eight(rest)) {
+        // Eight patches of one plane, or four of two.
+        let codes = core::array::from_fn(|i| codes[i % R].wrapping_add(i / R * job.plane));
         // SAFETY: promised by the caller; there is a step (checked by `multiply`).
-        unsafe { count_eight(&mut counts, masks, codes, job) };
-        &[]
-    } else {
-        &job.steps[..job.steps.len() - 1]
-    };
+        unsafe { count_eight::<SELECT>((a, b), [masks[0], masks[P - 1]], codes, job.steps) };
+        steps = &[];
+    }
     for (at, &step) in steps.iter().enumerate() {
         let mut plus = [_mm512_setzero_si512(); P];
         let mut minus = [_mm512_setzero_si512(); P];
@@ -221,152 +223,11 @@ unsafe fn sums<const R: usize, const P: usize, const PLANES: usize>(
     sums
 }
 
-/// As the loop of [`sums`], for two panels and eight vectors of codes: eight patches of one plane or four of two.
-///
-/// Assembly, because the order of instructions is worth a twentieth: each of four vectors at a time is fetched anew for either
-/// panel, and four selections and counts of each are under way at once.
-///
-/// # Safety
-/// As [`sums`]. `R * PLANES` is eight and `P` two, there is a step, and after the last one is `usize::MAX`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vpopcntdq")]
+/// The counts of one panel, if they are those of eight vectors of codes.
 #[inline]
-unsafe fn count_eight<const R: usize, const P: usize, const PLANES: usize>(
-    counts: &mut [[[__m512i; R]; PLANES]; P],
-    masks: [*const Masks; P],
-    codes: [*const u8; R],
-    job: &Job<'_, impl Epilogue>,
-) {
-    const { assert!(size_of::<Masks>() == 128) };
-    let between = masks[P - 1] as usize - masks[0] as usize;
-    // The sum of either panel for a vector of codes.
-    macro_rules! sum {
-        ($panel:literal, $i:literal) => {
-            counts[$panel % P][$i / R % PLANES][$i % R]
-        };
-    }
-    macro_rules! four {
-        ($a:literal, $b:literal, $c:literal, $d:literal, $first:literal) => {
-            concat!(
-                "vpbroadcastd zmm24, [",
-                $a,
-                "]\n vpbroadcastd zmm25, [",
-                $a,
-                "]\n",
-                "vpbroadcastd zmm26, [",
-                $b,
-                "]\n vpbroadcastd zmm27, [",
-                $b,
-                "]\n",
-                "vpbroadcastd zmm28, [",
-                $c,
-                "]\n vpbroadcastd zmm29, [",
-                $c,
-                "]\n",
-                "vpbroadcastd zmm30, [",
-                $d,
-                "]\n vpbroadcastd zmm31, [",
-                $d,
-                "]\n",
-                "vpternlogd zmm24, zmm20, zmm21, 202\n vpternlogd zmm25, zmm22, zmm23, 202\n",
-                "vpternlogd zmm26, zmm20, zmm21, 202\n vpternlogd zmm27, zmm22, zmm23, 202\n",
-                "vpternlogd zmm28, zmm20, zmm21, 202\n vpternlogd zmm29, zmm22, zmm23, 202\n",
-                "vpternlogd zmm30, zmm20, zmm21, 202\n vpternlogd zmm31, zmm22, zmm23, 202\n",
-                "vpopcntd zmm24, zmm24\n vpaddd {a",
-                $first,
-                "0:z}, {a",
-                $first,
-                "0:z}, zmm24\n",
-                "vpopcntd zmm25, zmm25\n vpaddd {b",
-                $first,
-                "0:z}, {b",
-                $first,
-                "0:z}, zmm25\n",
-                "vpopcntd zmm26, zmm26\n vpaddd {a",
-                $first,
-                "1:z}, {a",
-                $first,
-                "1:z}, zmm26\n",
-                "vpopcntd zmm27, zmm27\n vpaddd {b",
-                $first,
-                "1:z}, {b",
-                $first,
-                "1:z}, zmm27\n",
-                "vpopcntd zmm28, zmm28\n vpaddd {a",
-                $first,
-                "2:z}, {a",
-                $first,
-                "2:z}, zmm28\n",
-                "vpopcntd zmm29, zmm29\n vpaddd {b",
-                $first,
-                "2:z}, {b",
-                $first,
-                "2:z}, zmm29\n",
-                "vpopcntd zmm30, zmm30\n vpaddd {a",
-                $first,
-                "3:z}, {a",
-                $first,
-                "3:z}, zmm30\n",
-                "vpopcntd zmm31, zmm31\n vpaddd {b",
-                $first,
-                "3:z}, {b",
-                $first,
-                "3:z}, zmm31\n",
-            )
-        };
-    }
-    macro_rules! eight {
-        ($low:expr, $move:literal, $high:expr, $($operands:tt)*) => {
-            core::arch::asm!(
-                "2:",
-                "mov {at}, [{steps}]",
-                "vmovdqa64 zmm20, [{masks}]",
-                "vmovdqa64 zmm21, [{masks} + 64]",
-                "vmovdqa64 zmm22, [{masks} + {between}]",
-                "vmovdqa64 zmm23, [{masks} + {between} + 64]",
-                $low,
-                $move,
-                $high,
-                "add {masks}, 128",
-                "add {steps}, 8",
-                "cmp qword ptr [{steps}], -1",
-                "jne 2b",
-                at = out(reg) _, steps = inout(reg) job.steps.as_ptr() => _,
-                masks = inout(reg) masks[0] => _, between = in(reg) between,
-                $($operands)*
-                a00 = inout(zmm_reg) sum!(0, 0), a01 = inout(zmm_reg) sum!(0, 1),
-                a02 = inout(zmm_reg) sum!(0, 2), a03 = inout(zmm_reg) sum!(0, 3),
-                a10 = inout(zmm_reg) sum!(0, 4), a11 = inout(zmm_reg) sum!(0, 5),
-                a12 = inout(zmm_reg) sum!(0, 6), a13 = inout(zmm_reg) sum!(0, 7),
-                b00 = inout(zmm_reg) sum!(1, 0), b01 = inout(zmm_reg) sum!(1, 1),
-                b02 = inout(zmm_reg) sum!(1, 2), b03 = inout(zmm_reg) sum!(1, 3),
-                b10 = inout(zmm_reg) sum!(1, 4), b11 = inout(zmm_reg) sum!(1, 5),
-                b12 = inout(zmm_reg) sum!(1, 6), b13 = inout(zmm_reg) sum!(1, 7),
-                out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
-                out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
-                out("zmm28") _, out("zmm29") _, out("zmm30") _, out("zmm31") _,
-                options(readonly, nostack)
-            )
-        };
-    }
-    // SAFETY: promised by the caller: at each step are the masks of both panels and four bytes of each patch and plane, and the
-    // loop ends before the last of all.
-    unsafe {
-        if PLANES == 1 {
-            eight!(
-                four!("{r0} + {at}", "{r1} + {at}", "{r2} + {at}", "{r3} + {at}", "0"),
-                "",
-                four!("{r4} + {at}", "{r5} + {at}", "{r6} + {at}", "{r7} + {at}", "1"),
-                r0 = in(reg) codes[0], r1 = in(reg) codes[1 % R], r2 = in(reg) codes[2 % R], r3 = in(reg) codes[3 % R],
-                r4 = in(reg) codes[4 % R], r5 = in(reg) codes[5 % R], r6 = in(reg) codes[6 % R], r7 = in(reg) codes[7 % R],
-            );
-        } else {
-            eight!(
-                four!("{r0} + {at}", "{r1} + {at}", "{r2} + {at}", "{r3} + {at}", "0"),
-                "add {at}, {plane}",
-                four!("{r0} + {at}", "{r1} + {at}", "{r2} + {at}", "{r3} + {at}", "1"),
-                r0 = in(reg) codes[0], r1 = in(reg) codes[1 % R], r2 = in(reg) codes[2 % R], r3 = in(reg) codes[3 % R],
-                plane = in(reg) job.plane,
-            );
-        }
-    }
+fn eight<const R: usize, const PLANES: usize>(
+    panel: &mut [[[__m512i; R]; PLANES]],
+) -> Option<&mut [__m512i; 8]> {
+    let counts = panel.first_mut()?.as_flattened_mut();
+    counts.try_into().ok()
 }
