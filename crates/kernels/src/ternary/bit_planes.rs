@@ -15,8 +15,9 @@ use crate::{Conv2d, Conv2dSizes, KernelError, parallel};
 const BLOCK_MACS: usize = 1 << 23;
 /// Rows of a block are a multiple, so that its tiles are whole.
 const ROWS: usize = 64;
-/// Codes from which on several threads pack them, and how many parts they then make.
-const MANY: usize = 1 << 17;
+/// Codes from which on several threads pack them (fewer are done with before another is awake), and how many parts they then
+/// make.
+const MANY: usize = 1 << 20;
 const PARTS: usize = 16;
 
 /// As [`super::gemm`].

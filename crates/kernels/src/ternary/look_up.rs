@@ -34,8 +34,8 @@ fn check_union(op: &'static str, w: &Lut, (x, pad): (&[u8], u8), union: u8) -> R
     Err(KernelError::Code { op, largest, value })
 }
 
-/// Codes from which on several threads go through them.
-const MANY: usize = 1 << 17;
+/// Codes from which on several threads go through them: fewer are done with before another thread is awake.
+const MANY: usize = 1 << 20;
 
 /// The bits of all codes.
 pub(super) fn union(x: &[u8]) -> u8 {
@@ -73,13 +73,14 @@ pub(super) fn gemm<E: Epilogue>(
     let (layout, offsets) = (Layout::of_rows(ROWS), Layout::of_rows(ROWS).offsets(&taps));
     let (offsets, len) = (&offsets[..], layout.len(&taps).next_multiple_of(64));
     let blocks = parallel::rows_per_chunk(m, k * n, BLOCK_MACS / 4).div_ceil(ROWS);
+    let few = a.len() * n < parallel::FEW_MACS;
     let pack = |first: usize, data: &mut [u8]| {
         let count = ROWS.min(m - first);
         pack_row(kernel, w, (&a[first * k..][..count * k], 1, count), (data, layout.plane))
     };
     if m.div_ceil(ROWS) * len > NEAR {
         check_codes(op, w, a, 0)?;
-        parallel::for_each_chunk(c, blocks * ROWS * n, |i, c| {
+        parallel::for_each_chunk_unless(few, c, blocks * ROWS * n, |i, c| {
             let mut data = Scratch::<u8>::take(len);
             for (j, c) in c.chunks_mut(ROWS * n).enumerate() {
                 pack((i * blocks + j) * ROWS, &mut data);
@@ -91,13 +92,13 @@ pub(super) fn gemm<E: Epilogue>(
     // Codes are read once: they are checked while they are packed, all of them before the first output is written.
     let mut data = Scratch::<u8>::take(m.div_ceil(ROWS) * len);
     let union = AtomicU8::new(0);
-    parallel::for_each_chunk(&mut data, blocks * len, |i, data| {
+    parallel::for_each_chunk_unless(few, &mut data, blocks * len, |i, data| {
         let packed = data.chunks_mut(len).enumerate().map(|(j, data)| pack((i * blocks + j) * ROWS, data));
         union.fetch_or(packed.fold(0, |seen, codes| seen | codes), Ordering::Relaxed);
     });
     check_union(op, w, (a, 0), union.into_inner())?;
     let data = &data[..];
-    parallel::for_each_chunk(c, blocks * ROWS * n, |i, c| {
+    parallel::for_each_chunk_unless(few, c, blocks * ROWS * n, |i, c| {
         for (data, c) in data[i * blocks * len..].chunks(len).zip(c.chunks_mut(ROWS * n)) {
             multiply(kernel, w, data, offsets, epilogue, c);
         }
