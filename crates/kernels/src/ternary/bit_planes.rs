@@ -3,7 +3,9 @@
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::signs::{BYTE, Signs};
-use crate::dispatch::{Kernel, Path};
+use crate::dispatch::Kernel;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+use crate::dispatch::Path;
 use crate::error::length;
 use crate::integer::epilogue::Epilogue;
 use crate::integer::patches::Patches;

@@ -94,7 +94,7 @@ impl Pairs {
         for (a, c) in a.chunks_exact(self.k).zip(c.chunks_exact_mut(self.n)) {
             codes[..self.k].copy_from_slice(a);
             let codes = &codes[..];
-            let total = a.iter().map(|&code| i32::from(code)).sum();
+            let total: i32 = a.iter().map(|&code| i32::from(code)).sum();
             parallel::for_each_chunk(c, panels.max(GROUP) * PANEL, |i, c| {
                 let first = i * panels.max(GROUP);
                 let steps = &self.steps[first * count..][..c.len().div_ceil(PANEL) * count];
