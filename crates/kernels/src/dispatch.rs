@@ -12,7 +12,8 @@ pub enum Path {
     Scalar,
     /// x86-64 with AVX2 and FMA.
     Avx2,
-    /// x86-64 with AVX-512 (F, BW, VL, DQ, VNNI, VPOPCNTDQ, VBMI) and GFNI, besides AVX2 and FMA. What has no wider loop runs the AVX2 one.
+    /// x86-64 with AVX-512 (F, BW, VL, DQ, VNNI, VPOPCNTDQ, VBMI) and GFNI, besides AVX2 and FMA. What has no wider loop runs
+    /// the AVX2 one.
     Avx512,
 }
 
